@@ -1,0 +1,184 @@
+// Runs the test suite: sets up, then one process per test file, several at a time, each with a
+// deadline; prints one line per file, failures with their output, the skips with their reasons, and
+// at the very end, alone on its line: `N passed, N failed, N skipped`.
+//
+// Always true: a file that ran no test, died, or passed its deadline counts as a failure; so does a
+// run without any test. Only processes started here are ended here, by their group.
+//
+// A file says what it needs in its first lines: `// serial` (runs while no other file does),
+// `// deadline 300` (seconds; tripled in the long mode).
+//
+// Usage: node scripts/test.mjs [--long] [--no-setup] [--jobs N] [--minutes N] [--folder DIR] [PART-OF-A-FILE-NAME ...]
+
+import { spawn } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { setup } from './setup.mjs'
+import { parseTap } from './tap.mjs'
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
+const DEADLINE_S = 180
+const OUTPUT_BYTES_MAX = 4 << 20
+
+function parseArguments(args) {
+  const options = { long: false, setup: true, jobs: 2, minutes: 0, folder: 'test', filters: [] }
+  const number = (text, name) => {
+    const value = Number(text)
+    if (!(value > 0)) throw new Error(`${name} wants a number above 0`)
+    return value
+  }
+  for (let i = 0; i < args.length; i++) {
+    if (args[i] === '--long') options.long = true
+    else if (args[i] === '--no-setup') options.setup = false
+    else if (args[i] === '--jobs') options.jobs = number(args[++i], '--jobs')
+    else if (args[i] === '--minutes') options.minutes = number(args[++i], '--minutes')
+    else if (args[i] === '--folder') options.folder = args[++i]
+    else if (args[i].startsWith('--')) throw new Error(`unknown option ${args[i]}`)
+    else options.filters.push(args[i])
+  }
+  return options
+}
+
+function findFiles(folder, filters) {
+  const files = readdirSync(join(ROOT, folder), { recursive: true })
+    .filter((path) => path.endsWith('.test.ts'))
+    .map((path) => join(folder, path))
+    .filter((path) => filters.length === 0 || filters.some((part) => path.includes(part)))
+    .sort()
+  return files.map((path) => {
+    const head = readFileSync(join(ROOT, path), 'utf8').split('\n', 12)
+    const deadline = head
+      .map((line) => /^\/\/ deadline (\d+)$/.exec(line)?.[1])
+      .find((text) => text !== undefined)
+    return {
+      path,
+      serial: head.includes('// serial'),
+      deadlineS: deadline ? Number(deadline) : DEADLINE_S,
+      sizeBytes: statSync(join(ROOT, path)).size,
+    }
+  })
+}
+
+function killGroup(child, signal) {
+  try {
+    process.kill(-child.pid, signal)
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** Ends of the running files, so that Ctrl-C leaves nothing behind. */
+const running = new Set()
+
+function runFile(file, options, lastMomentMs) {
+  return new Promise((resolve) => {
+    const startedMs = Date.now()
+    const limitMs = Math.max(
+      1000,
+      Math.min(file.deadlineS * 1000 * (options.long ? 3 : 1), lastMomentMs - startedMs),
+    )
+    const env = { ...process.env, NODE_NO_WARNINGS: '1', ...(options.long ? { UMBRA_LONG: '1' } : {}) }
+    const child = spawn(process.execPath, ['--import', 'tsx', file.path], {
+      cwd: ROOT,
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    running.add(child)
+    let output = ''
+    const take = (chunk) => {
+      if (output.length < OUTPUT_BYTES_MAX) output += chunk
+    }
+    let late = false
+    // First a chance to tear down, then the end.
+    const term = setTimeout(() => {
+      late = true
+      killGroup(child, 'SIGTERM')
+      setTimeout(() => killGroup(child, 'SIGKILL'), 10_000).unref()
+    }, limitMs)
+    child.stdout.setEncoding('utf8').on('data', take)
+    child.stderr.setEncoding('utf8').on('data', take)
+    child.on('exit', (code, signal) => {
+      clearTimeout(term)
+      running.delete(child)
+      const tap = parseTap(output)
+      const seconds = (Date.now() - startedMs) / 1000
+      // The time limit of the whole run is no fault of the file that it cut off.
+      const outOfTime = late && Date.now() >= lastMomentMs
+      const trouble = late ? `no end after ${Math.round(limitMs / 1000)} s` : troubleOf(tap, code, signal)
+      resolve({ file, tap, output, trouble: outOfTime ? undefined : trouble, outOfTime, seconds })
+    })
+  })
+}
+
+/** Why a file counts as failed beside its failed tests; undefined: it does not. */
+function troubleOf(tap, code, signal) {
+  if (signal) return `ended by ${signal}`
+  if (code !== 0 && tap.failed === 0) return `exit code ${code}`
+  return tap.passed + tap.failed + tap.skips.length === 0 ? 'ran no test' : undefined
+}
+
+function report(result) {
+  const { file, tap, trouble, outOfTime, seconds } = result
+  const bad = trouble !== undefined || tap.failed > 0
+  const counts = `${tap.passed} passed${tap.failed ? `, ${tap.failed} failed` : ''}${tap.skips.length ? `, ${tap.skips.length} skipped` : ''}`
+  const note = trouble ? `, ${trouble}` : outOfTime ? ', cut off by the time limit' : ''
+  console.log(`${bad ? 'FAIL' : 'ok  '} ${file.path}  ${counts}${note}  (${seconds.toFixed(1)} s)`)
+  if (bad) console.log(result.output.replace(/^/gm, '     ').trimEnd())
+}
+
+async function runAll(files, options) {
+  const lastMomentMs = options.minutes > 0 ? Date.now() + options.minutes * 60_000 : Number.POSITIVE_INFINITY
+  const results = []
+  const waiting = files.filter((file) => !file.serial)
+  const work = async () => {
+    for (let file = waiting.shift(); file; file = waiting.shift()) {
+      if (Date.now() >= lastMomentMs) return
+      const result = await runFile(file, options, lastMomentMs)
+      report(result)
+      results.push(result)
+    }
+  }
+  await Promise.all(Array.from({ length: options.jobs }, work))
+  waiting.push(...files.filter((file) => file.serial))
+  await work()
+  return results
+}
+
+async function main() {
+  const options = parseArguments(process.argv.slice(2))
+  const missing = options.setup ? setup().missing : []
+  if (!existsSync(join(ROOT, 'node_modules/tsx'))) throw new Error('npm packages are not installed')
+  const files = findFiles(options.folder, options.filters)
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.on(signal, () => {
+      for (const child of running) killGroup(child, 'SIGTERM')
+      setTimeout(() => process.exit(1), 5000)
+    })
+  }
+  const results = await runAll(files, options)
+
+  const skips = results.flatMap((result) => result.tap.skips.map((skip) => `${result.file.path}: ${skip}`))
+  for (const skip of skips) console.log(`skipped: ${skip}`)
+  for (const sentence of missing) console.log(`missing: ${sentence}`)
+  const notRun = files.length - results.length
+  if (notRun > 0) console.log(`not run for lack of time: ${notRun} files`)
+  const failures = results.filter((result) => result.trouble !== undefined || result.tap.failed > 0)
+  for (const result of failures)
+    console.log(`failed: ${result.file.path}${result.trouble ? ` (${result.trouble})` : ''}`)
+  const passed = results.reduce((sum, result) => sum + result.tap.passed, 0)
+  const failed = results.reduce(
+    (sum, result) => sum + result.tap.failed + (result.trouble && result.tap.failed === 0 ? 1 : 0),
+    0,
+  )
+  if (passed + failed === 0) console.log('no test ran')
+  console.log(`${passed} passed, ${failed} failed, ${skips.length} skipped`)
+  process.exitCode = failed > 0 || passed === 0 ? 1 : 0
+}
+
+main().catch((error) => {
+  console.error(`test: ${error.message}`)
+  console.log('0 passed, 1 failed, 0 skipped')
+  process.exitCode = 1
+})

@@ -1,0 +1,55 @@
+// Mounts an image file through the kernel's own ext4 by a loop device: the judge of our images.
+//
+// Always true: the mount and the loop device are gone at teardown, whatever the test did.
+
+import { mkdtempSync, rmdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Assertion } from 'brittle'
+import { run } from './run.ts'
+
+export interface LoopMount {
+  readonly folder: string
+  readonly device: string
+  unmount(): Promise<void>
+}
+
+/**
+ * @param options mount options after `loop`; the default demands that no journal replay be needed
+ * @throws Error with mount's message when the kernel refuses the image
+ */
+export async function mountLoop(
+  t: Pick<Assertion, 'teardown'>,
+  image: string,
+  options = 'ro',
+  type = 'ext4',
+): Promise<LoopMount> {
+  const attach = ['-f', '--show', ...(/(^|,)ro(,|$)/.test(options) ? ['-r'] : []), image]
+  const device = await attachLoop(attach)
+  const folder = mkdtempSync(join(tmpdir(), 'umbra-loop-'))
+  let mounted = false
+  let gone = false
+  const unmount = async (): Promise<void> => {
+    if (gone) return
+    gone = true
+    if (mounted) await run('umount', [folder]).catch(() => run('umount', ['-l', folder], { check: false }))
+    await run('losetup', ['-d', device], { check: false })
+    rmdirSync(folder)
+  }
+  t.teardown(unmount)
+  await run('mount', ['-t', type, '-o', options, device, folder])
+  mounted = true
+  return { folder, device, unmount }
+}
+
+/** Another process may take the free device between its choice and its use: then once more. */
+async function attachLoop(args: readonly string[]): Promise<string> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return (await run('losetup', args)).stdout.trim()
+    } catch (error) {
+      if (attempt === 20) throw error
+      await new Promise((resolve) => setTimeout(resolve, 250))
+    }
+  }
+}
