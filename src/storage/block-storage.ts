@@ -43,6 +43,8 @@ export interface BlockStorage {
 
   /** Turns a range into zeros and gives its space back where supports.punch. */
   punch(offsetBytes: number, lengthBytes: number): Promise<void>
+  /** Like punch, done when it returns: for a device whose callers cannot wait. */
+  punchSync(offsetBytes: number, lengthBytes: number): void
   /** Makes the host set space aside for a range, so that writing it cannot fail for lack of space. */
   reserve(offsetBytes: number, lengthBytes: number): void
   /** Grows (zeros) or shrinks. */
