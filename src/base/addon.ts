@@ -1,8 +1,9 @@
 // The native addon's typed surface and its lazy loader: the only door between TypeScript and C.
 //
-// Always true of every function here: arguments were validated by its one TypeScript caller; a
-// result below zero is a negated errno, never an exception; buffers are used in place at the given
-// offset and, for calls that end later, are kept alive by the addon until the callback has run.
+// Always true of every function here: arguments were validated by its one TypeScript caller (wrong
+// ones give -EINVAL, or a thrown TypeError from a call that ends later); a result below zero is a
+// negated errno; buffers are used in place at the given offset and, for calls that end later, are
+// kept alive by the addon until the callback has run.
 // The addon takes no decision: what to mount, when to flush, how to answer is TypeScript's.
 
 import { existsSync } from 'node:fs'
@@ -16,8 +17,11 @@ export type NativeCallback = (result: number) => void
 export interface Addon {
   // -- checksums
   crc32c(seed: number, bytes: Uint8Array, offsetBytes: number, lengthBytes: number): number
+  /** The same without the processor's instruction, so that a test can compare them. */
+  crc32cTable(seed: number, bytes: Uint8Array, offsetBytes: number, lengthBytes: number): number
 
   // -- block input and output on a plain descriptor
+  /** All of it, less only where the file ends; the number of bytes read. */
   pread(
     fd: number,
     target: Uint8Array,
@@ -25,7 +29,10 @@ export interface Addon {
     lengthBytes: number,
     offsetBytes: number,
   ): number
-  /** Like pread but only from the host's cache (preadv2 RWF_NOWAIT); -EAGAIN when it would wait. */
+  /**
+   * Like pread but only from the host's cache (preadv2 RWF_NOWAIT); -EAGAIN when any of it would have
+   * to wait (what `target` then holds is undefined). On file systems that cannot tell it is a pread.
+   */
   preadNoWait(
     fd: number,
     target: Uint8Array,
@@ -42,6 +49,7 @@ export interface Addon {
     offsetBytes: number,
     done: NativeCallback,
   ): void
+  /** All of it, or an error. */
   pwrite(
     fd: number,
     source: Uint8Array,
