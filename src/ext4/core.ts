@@ -29,6 +29,12 @@ export interface Ext4Core {
   readonly hashSeed: Uint32Array
   readonly hashVersion: number
   readonly hashUnsigned: boolean
+  /** The dir_index feature: a directory that outgrows its first block gets a hash tree. */
+  readonly hasDirectoryIndex: boolean
+  /** The large_dir feature: hash trees of three levels instead of two. */
+  readonly hasLargeDirectories: boolean
+  /** crc32c seed of the file system (uuid or s_checksum_seed), for xattr blocks. */
+  readonly checksumSeed: number
   now(): Time
 
   // -- operations

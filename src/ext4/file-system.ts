@@ -14,6 +14,8 @@ export interface Caller {
   readonly uid: number
   readonly gid: number
   readonly pid: number
+  /** Bits to clear in a new inode's mode unless the parent has a default ACL; absent: none. */
+  readonly umask?: number
 }
 
 export interface DirectoryEntry {
