@@ -1,0 +1,99 @@
+// The command line's end of a control socket.
+//
+// Always true: every call ends, in a result, in the daemon's own error, or in UNAVAILABLE when the
+// connection closes or the deadline passes.
+
+import { connect, type Socket } from 'node:net'
+import {
+  createMessageConnection,
+  type MessageConnection,
+  type RequestType,
+  type RequestType0,
+  SocketMessageReader,
+  SocketMessageWriter,
+} from 'vscode-jsonrpc/node.js'
+import { UmbraError } from '../base/errors.ts'
+import { fromWire, type WireError } from './control-protocol.ts'
+
+const CONNECT_TIMEOUT_MS = 10_000
+/** A flush writes what the kernel holds back, on a slow disk; nothing legitimate takes longer. */
+const CALL_TIMEOUT_MS = 15 * 60_000
+
+export class ControlClient {
+  readonly path: string
+  readonly #socket: Socket
+  readonly #connection: MessageConnection
+  readonly #closed: Promise<never>
+  readonly whenClosed: Promise<void>
+
+  private constructor(path: string, socket: Socket) {
+    this.path = path
+    this.#socket = socket
+    this.#connection = createMessageConnection(
+      new SocketMessageReader(socket),
+      new SocketMessageWriter(socket),
+    )
+    this.whenClosed = new Promise((resolve) => socket.once('close', () => resolve()))
+    this.#closed = this.whenClosed.then(() => {
+      throw new UmbraError('UNAVAILABLE', 'The daemon closed the connection')
+    })
+    // Whoever waits for a call sees it; nobody has to.
+    this.#closed.catch(() => {})
+    this.#connection.listen()
+  }
+
+  /** @returns undefined when nobody listens there */
+  static open(path: string): Promise<ControlClient | undefined> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(path)
+      const timer = setTimeout(() => {
+        socket.destroy()
+        reject(new UmbraError('TIMED_OUT', `The daemon behind ${path} does not answer`))
+      }, CONNECT_TIMEOUT_MS)
+      socket.once('error', () => {
+        clearTimeout(timer)
+        resolve(undefined)
+      })
+      socket.once('connect', () => {
+        clearTimeout(timer)
+        socket.removeAllListeners('error')
+        socket.on('error', () => {})
+        resolve(new ControlClient(path, socket))
+      })
+    })
+  }
+
+  /** @throws UmbraError as the daemon threw it; UNAVAILABLE or TIMED_OUT for the way there */
+  call<R>(type: RequestType0<R, WireError>, timeoutMs?: number): Promise<R> {
+    return this.#within(type.method, this.#connection.sendRequest(type), timeoutMs)
+  }
+
+  /** Like call() for a method with parameters. */
+  callWith<P, R>(type: RequestType<P, R, WireError>, params: P, timeoutMs?: number): Promise<R> {
+    return this.#within(type.method, this.#connection.sendRequest(type, params), timeoutMs)
+  }
+
+  close(): void {
+    this.#connection.dispose()
+    this.#socket.destroy()
+  }
+
+  async #within<R>(method: string, answer: Promise<R>, timeoutMs = CALL_TIMEOUT_MS): Promise<R> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new UmbraError('TIMED_OUT', `The daemon did not answer ${method}`)),
+        timeoutMs,
+      )
+    })
+    // Closing the connection rejects it too, when nobody waits any more.
+    answer.catch(() => {})
+    try {
+      return await Promise.race([answer, late, this.#closed])
+    } catch (error) {
+      throw fromWire(error)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}

@@ -1,0 +1,104 @@
+// What is said over a daemon's control socket: JSON-RPC 2.0, one request type a method.
+//
+// Always true: a failure travels as an error whose data holds the UmbraError's code, message and
+// context, so that the caller gets the same error as in process; times are milliseconds, sizes bytes.
+// A lease belongs to its connection and ends with it.
+
+import { ErrorCodes, RequestType, RequestType0, ResponseError } from 'vscode-jsonrpc/node.js'
+import { ERROR_CODES, type ErrorCode, type ErrorContext, UmbraError } from '../base/errors.ts'
+import type { Bookmark, Snapshot, SnapshotSizes, SpaceReport } from '../volume/points.ts'
+
+/** The error data on the wire. */
+export interface WireError {
+  readonly code: ErrorCode
+  readonly context: ErrorContext
+}
+
+export interface VolumeStatus {
+  readonly volume: string
+  readonly uuid: string
+  readonly mountPoint: string | null
+  readonly daemon: { readonly pid: number; readonly socket: string } | null
+  /** `failed` with the reason when the volume turned read-only by itself. */
+  readonly state: 'serving' | 'failed' | 'unmounted'
+  readonly reason: string | null
+  readonly readOnly: boolean
+  /** Name of the snapshot that is mounted by itself. */
+  readonly mountedSnapshot: string | null
+  readonly epoch: number
+  readonly transaction: number
+  readonly durableTransaction: number
+  readonly sizeBytes: number
+  readonly snapshots: number
+  readonly bookmarks: number
+  readonly space: SpaceReport
+}
+
+/** How long taking a snapshot of a mounted volume took. */
+export interface SnapshotTaken {
+  readonly snapshot: Snapshot
+  readonly flushMs: number
+  readonly cutMs: number
+}
+
+export interface SnapshotDetails {
+  readonly snapshot: Snapshot
+  readonly sizes: SnapshotSizes
+}
+
+export interface NameParams {
+  readonly name: string
+}
+
+export interface LeaseParams {
+  /** Names of snapshots or bookmarks. */
+  readonly names: readonly string[]
+}
+
+export const statusRequest = new RequestType0<VolumeStatus, WireError>('status')
+/** The flush and a commit: everything written before the call is durable. */
+export const syncRequest = new RequestType0<{ flushMs: number; commitMs: number }, WireError>('sync')
+export const snapshotCreateRequest = new RequestType<NameParams, SnapshotTaken, WireError>('snapshot.create')
+export const snapshotListRequest = new RequestType0<SnapshotDetails[], WireError>('snapshot.list')
+export const snapshotShowRequest = new RequestType<NameParams, SnapshotDetails, WireError>('snapshot.show')
+export const snapshotDeleteRequest = new RequestType<
+  NameParams & { keepBookmark: boolean },
+  { freedBytes: number },
+  WireError
+>('snapshot.delete')
+export const snapshotPinRequest = new RequestType<NameParams & { pinned: boolean }, Snapshot, WireError>(
+  'snapshot.pin',
+)
+export const bookmarkCreateRequest = new RequestType<NameParams, Bookmark, WireError>('bookmark.create')
+export const bookmarkListRequest = new RequestType0<Bookmark[], WireError>('bookmark.list')
+export const bookmarkDeleteRequest = new RequestType<NameParams, null, WireError>('bookmark.delete')
+/** Keeps the named points until `release` or until the connection closes. */
+export const leaseRequest = new RequestType<LeaseParams, null, WireError>('lease')
+export const releaseRequest = new RequestType<LeaseParams, null, WireError>('release')
+/** Commits, unmounts and ends the daemon; answers when the mount is about to go. */
+export const unmountRequest = new RequestType0<null, WireError>('unmount')
+
+/** The error to send for anything thrown. */
+export function toWire(thrown: unknown): ResponseError<WireError> {
+  if (thrown instanceof UmbraError) {
+    const context: Record<string, string | number | boolean> = {}
+    for (const [key, value] of Object.entries(thrown.context)) {
+      context[key] = typeof value === 'bigint' ? value.toString() : value
+    }
+    return new ResponseError(ErrorCodes.UnknownErrorCode, thrown.message, { code: thrown.code, context })
+  }
+  const message = thrown instanceof Error ? thrown.message : String(thrown)
+  return new ResponseError(ErrorCodes.InternalError, message, { code: 'IO_FAILED', context: {} })
+}
+
+/** The UmbraError that the other side threw; a broken connection becomes UNAVAILABLE. */
+export function fromWire(thrown: unknown): UmbraError {
+  if (thrown instanceof UmbraError) return thrown
+  if (thrown instanceof ResponseError) {
+    const data = thrown.data as Partial<WireError> | undefined
+    const code = data?.code !== undefined && Object.hasOwn(ERROR_CODES, data.code) ? data.code : 'IO_FAILED'
+    return new UmbraError(code, thrown.message, data?.context ?? {}, thrown)
+  }
+  const message = thrown instanceof Error ? thrown.message : String(thrown)
+  return new UmbraError('UNAVAILABLE', `The daemon has gone: ${message}`, {}, thrown)
+}

@@ -1,0 +1,109 @@
+// The daemon's end of its control socket: accepts connections and hands requests to their handlers.
+//
+// Always true: the socket is readable and writable by its user alone; each connection has a Session,
+// and what is registered with it (leases) ends when the connection closes, however it closes; a
+// handler's failure answers that request and nothing else.
+
+import { chmodSync, rmSync } from 'node:fs'
+import { createServer, type Server, type Socket } from 'node:net'
+import {
+  createMessageConnection,
+  type MessageConnection,
+  type RequestType,
+  type RequestType0,
+  SocketMessageReader,
+  SocketMessageWriter,
+} from 'vscode-jsonrpc/node.js'
+import { toWire, type WireError } from './control-protocol.ts'
+
+/** One client's connection, as handlers see it. */
+export class Session {
+  readonly #endings = new Set<() => void>()
+
+  /** @returns what takes the registration back */
+  onEnd(ending: () => void): () => void {
+    this.#endings.add(ending)
+    return () => this.#endings.delete(ending)
+  }
+
+  end(): void {
+    for (const ending of this.#endings) ending()
+    this.#endings.clear()
+  }
+}
+
+type Register = (connection: MessageConnection, session: Session) => void
+
+export class ControlServer {
+  readonly path: string
+  readonly #server: Server
+  readonly #sockets = new Set<Socket>()
+  readonly #handlers: Register[] = []
+
+  constructor(path: string) {
+    this.path = path
+    this.#server = createServer((socket) => this.#accept(socket))
+  }
+
+  handle<R>(type: RequestType0<R, WireError>, handler: (session: Session) => R | Promise<R>): void {
+    this.#handlers.push((connection, session) => {
+      connection.onRequest(type, () => answer(() => handler(session)))
+    })
+  }
+
+  handleWith<P, R>(
+    type: RequestType<P, R, WireError>,
+    handler: (params: P, session: Session) => R | Promise<R>,
+  ): void {
+    this.#handlers.push((connection, session) => {
+      connection.onRequest(type, (params) => answer(() => handler(params, session)))
+    })
+  }
+
+  listen(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen(this.path, () => {
+        chmodSync(this.path, 0o600)
+        resolve()
+      })
+    })
+  }
+
+  /** Stops listening, ends every connection and removes the socket. */
+  close(): Promise<void> {
+    rmSync(this.path, { force: true })
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve())
+      // What was answered last is still sent.
+      for (const socket of this.#sockets) socket.end(() => socket.destroy())
+    })
+  }
+
+  #accept(socket: Socket): void {
+    const session = new Session()
+    const connection = createMessageConnection(
+      new SocketMessageReader(socket),
+      new SocketMessageWriter(socket),
+    )
+    this.#sockets.add(socket)
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => {
+      this.#sockets.delete(socket)
+      session.end()
+      connection.dispose()
+    })
+    // A message that is no JSON-RPC ends the connection, not the daemon.
+    connection.onError(() => socket.destroy())
+    for (const register of this.#handlers) register(connection, session)
+    connection.listen()
+  }
+}
+
+async function answer<R>(work: () => R | Promise<R>): Promise<R> {
+  try {
+    return await work()
+  } catch (error) {
+    throw toWire(error)
+  }
+}

@@ -1,0 +1,136 @@
+// The flush: brings what the kernel holds back of a mount's writes to the daemon, exactly.
+//
+// Always true: the serving process only sends messages to a helper process that was started before
+// the mount; the helper calls syncfs and then opens and closes a marker file, whose RELEASE reaches
+// the daemon after every WRITE that was queued before it. When flush() settles, each write(2) that had
+// returned before the call has reached the file system. Everything here has a deadline.
+
+import { type ChildProcess, fork } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { systemError, UmbraError } from '../base/errors.ts'
+
+export type HelperRequest =
+  | { readonly id: number; readonly task: 'flush'; readonly folder: string; readonly marker: string }
+  | { readonly id: number; readonly task: 'unmount'; readonly folder: string; readonly lazy: boolean }
+
+export interface HelperAnswer {
+  readonly id: number
+  /** 0, or a negated errno. */
+  readonly result: number
+}
+
+/** How the file system's side tells that a marker was released; see fuse/flush-marker.ts. */
+export interface MarkerWatch {
+  /** Names to expect under the mount's root start with this. */
+  readonly prefix: string
+  /** Settles when the marker with this full name has been released and all WRITEs before it are done. */
+  whenReleased(name: string): Promise<void>
+  /** Nobody waits for the marker any more. */
+  forget(name: string): void
+}
+
+type Task =
+  | Omit<Extract<HelperRequest, { task: 'flush' }>, 'id'>
+  | Omit<Extract<HelperRequest, { task: 'unmount' }>, 'id'>
+
+const DEADLINE_MS = 5 * 60_000
+
+export class FlushHelper {
+  readonly #child: ChildProcess
+  readonly #waiting = new Map<number, { resolve: (result: number) => void; reject: (error: Error) => void }>()
+  #nextId = 1
+  #gone = false
+
+  private constructor(child: ChildProcess) {
+    this.#child = child
+    child.on('message', (answer: HelperAnswer) => {
+      this.#waiting.get(answer.id)?.resolve(answer.result)
+      this.#waiting.delete(answer.id)
+    })
+    child.once('exit', () => {
+      this.#gone = true
+      for (const { reject } of this.#waiting.values()) reject(goneError())
+      this.#waiting.clear()
+    })
+  }
+
+  /** Starts the helper process; call it before the mount exists. */
+  static start(): FlushHelper {
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    const child = fork(fileURLToPath(new URL(`./flush-helper.${extension}`, import.meta.url)), [], {
+      cwd: '/',
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    })
+    return new FlushHelper(child)
+  }
+
+  /**
+   * @throws UmbraError TIMED_OUT when the kernel or the file system did not finish in time,
+   *   UNAVAILABLE when the helper has died
+   */
+  async flush(folder: string, watch: MarkerWatch): Promise<void> {
+    const marker = `${watch.prefix}${randomBytes(12).toString('hex')}`
+    const released = watch.whenReleased(marker)
+    released.catch(() => {})
+    try {
+      const result = await this.#ask({ task: 'flush', folder, marker })
+      if (result < 0) throw systemError(-result, `Cannot flush ${folder}`)
+      await within(DEADLINE_MS, released, `the flush of ${folder} did not end`)
+    } finally {
+      watch.forget(marker)
+    }
+  }
+
+  /** @throws UmbraError BUSY when files are open below it and `lazy` is off */
+  async unmount(folder: string, lazy: boolean): Promise<void> {
+    const result = await this.#ask({ task: 'unmount', folder, lazy })
+    if (result === -constants.errno.EBUSY) {
+      throw new UmbraError('BUSY', `${folder} is in use: a program has a file open there or works in it`)
+    }
+    // EINVAL: somebody else unmounted it meanwhile.
+    if (result < 0 && result !== -constants.errno.EINVAL)
+      throw systemError(-result, `Cannot unmount ${folder}`)
+  }
+
+  /** Lets the helper end. */
+  stop(): void {
+    this.#gone = true
+    if (this.#child.connected) this.#child.disconnect()
+  }
+
+  #ask(task: Task): Promise<number> {
+    if (this.#gone) return Promise.reject(goneError())
+    const id = this.#nextId++
+    const answer = new Promise<number>((resolve, reject) => this.#waiting.set(id, { resolve, reject }))
+    this.#child.send({ ...task, id } as HelperRequest, (error) => {
+      if (!error) return
+      this.#waiting.get(id)?.reject(goneError())
+      this.#waiting.delete(id)
+    })
+    return within(DEADLINE_MS, answer, `${task.task} of ${task.folder} did not end`)
+  }
+}
+
+function goneError(): UmbraError {
+  return new UmbraError(
+    'UNAVAILABLE',
+    'The helper process that flushes the mount has died; unmount and mount again',
+  )
+}
+
+async function within<T>(timeoutMs: number, work: Promise<T>, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new UmbraError('TIMED_OUT', `After ${timeoutMs / 1000} s ${what}`)),
+      timeoutMs,
+    )
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
