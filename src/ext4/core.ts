@@ -63,8 +63,12 @@ export interface Ext4Core {
    * now; otherwise it becomes an orphan: freed in the committed view, kept in memory.
    */
   dropInode(inode: Inode): void
+  /** Makes an inode without links (O_TMPFILE) an orphan whether or not anyone uses it yet. */
+  makeOrphan(inode: Inode): void
   /** An orphan (O_TMPFILE) got a link: it enters the committed view. */
   adoptOrphan(inode: Inode): void
+  /** A handle or a lookup is gone: frees the inode if it is an orphan that nobody uses any more. */
+  releaseOrphan(inode: Inode): void
 
   // -- blocks of a file
   /** The device block that holds `fileBlock`, or 0 for a hole or an unwritten one. */

@@ -77,6 +77,11 @@ export class Inode {
   inodeTransaction = 0
   /** Epoch in which the record was last marked for its data (i_version went up). */
   markedEpoch = 0
+  /** The extent found last, so that the next lookup near it costs nothing; count 0: none. */
+  hintFileBlock = 0
+  hintCount = 0
+  hintDeviceBlock = 0
+  hintUnwritten = false
 
   constructor(ino: number) {
     this.ino = ino
