@@ -38,6 +38,8 @@ export interface AttributeChange {
   ctime?: Time
   /** Clear suid and sgid as for a write by an unprivileged caller. */
   clearSuidSgid?: boolean
+  /** i_flags as chattr sets them; flags that the file system itself keeps (EXTENTS, INDEX...) stay. */
+  inodeFlags?: number
 }
 
 export interface FileSystemStatistics {
