@@ -54,7 +54,7 @@ export function* crashStates(log: readonly LogEntry[], options: CrashStateOption
   for (let index = 0; index <= log.length; index++) {
     const entry = log[index]
     if (entry && entry.kind !== 'flush-end') continue
-    yield* replay.between(beginIndex, Math.min(index + 1, log.length))
+    yield* replay.between(beginIndex, index)
     if (entry) {
       replay.settle(entry.id, index)
       yield replay.state(`at the end of flush ${entry.id}`, index + 1, [])
@@ -107,14 +107,14 @@ class Replay {
     return { label, storage, cutIndex, marks }
   }
 
-  /** Crashes before entry beginIndex + 1 up to before entry endIndex. */
+  /** Crashes before entry beginIndex, the first since a flush ended, up to before entry endIndex. */
   *between(beginIndex: number, endIndex: number): Generator<CrashState> {
     if (this.#pendingAt(endIndex).length === 0) return
     const { prefixesPerInterval = 4, subsetsPerInterval = 6, tornPerInterval = 3 } = this.#options
-    const span = endIndex - beginIndex
+    const span = endIndex - beginIndex + 1
     const everyPrefix = span <= prefixesPerInterval
     for (let i = 0; i < Math.min(prefixesPerInterval, span); i++) {
-      const cut = everyPrefix ? beginIndex + 1 + i : this.#cut(beginIndex, endIndex)
+      const cut = everyPrefix ? beginIndex + i : this.#cut(beginIndex, endIndex)
       yield this.state(`with everything up to entry ${cut}`, cut, this.#pendingAt(cut))
     }
     for (let i = 0; i < subsetsPerInterval; i++) {
@@ -166,7 +166,7 @@ class Replay {
   }
 
   #cut(beginIndex: number, endIndex: number): number {
-    return beginIndex + 1 + Math.floor(this.#random() * (endIndex - beginIndex))
+    return beginIndex + Math.floor(this.#random() * (endIndex - beginIndex + 1))
   }
 
   /** Any order, but around a change of size the host keeps to the order it was given. */

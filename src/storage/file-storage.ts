@@ -156,7 +156,11 @@ export class FileStorage implements BlockStorage {
       const wanted = Math.min(lengthBytes - done, CALL_LIMIT_BYTES)
       const count = this.#io.pwrite(this.#fd, source, sourceOffset + done, wanted, offsetBytes + done)
       if (count === -EINTR) continue
-      if (count <= 0) throw this.#failure(count, 'write', offsetBytes, lengthBytes)
+      if (count <= 0) {
+        // A prefix may have been written, and the file be longer.
+        this.#sizeBytes = fs.fstatSync(this.#fd).size
+        throw this.#failure(count, 'write', offsetBytes, lengthBytes)
+      }
       done += count
       if (offsetBytes + done > this.#sizeBytes) this.#sizeBytes = offsetBytes + done
     }
