@@ -1,0 +1,75 @@
+// Immutable and append-only inodes, and which of i_flags a user may change.
+//
+// The kernel's FUSE client knows nothing of these attributes (it drops them from every reply), so
+// what ext4 enforces in the kernel is enforced here: see chattr(1), attributes a and i. The right to
+// set them (CAP_LINUX_IMMUTABLE) is checked by the kernel before the ioctl is sent.
+
+import { posixError } from '../base/errors.ts'
+import type { AttributeChange } from '../ext4/file-system.ts'
+import { INODE_FLAG, type Inode } from '../ext4/inode.ts'
+import { O } from './protocol.ts'
+
+const FROZEN = INODE_FLAG.IMMUTABLE | INODE_FLAG.APPEND
+const DIRSYNC = 0x10000
+const TOPDIR = 0x20000
+
+/** Flags that FS_IOC_SETFLAGS may change; a request that would change any other is refused. */
+const CHANGEABLE =
+  INODE_FLAG.SYNC |
+  INODE_FLAG.IMMUTABLE |
+  INODE_FLAG.APPEND |
+  INODE_FLAG.NODUMP |
+  INODE_FLAG.NOATIME |
+  DIRSYNC |
+  TOPDIR
+
+/** What FS_IOC_SETFLAGS asks, as flags to store. @throws EOPNOTSUPP when it would change what we lack */
+export function changedFlags(inode: Inode, requested: number): number {
+  if (((inode.flags ^ requested) & ~CHANGEABLE) !== 0) throw posixError('EOPNOTSUPP')
+  return ((inode.flags & ~CHANGEABLE) | (requested & CHANGEABLE)) >>> 0
+}
+
+/** A new name in a directory. @throws EPERM */
+export function allowNewEntry(directory: Inode): void {
+  if ((directory.flags & INODE_FLAG.IMMUTABLE) !== 0) throw posixError('EPERM')
+}
+
+/** A name taken from a directory. @throws EPERM */
+export function allowRemoval(directory: Inode, child: Inode | undefined): void {
+  if ((directory.flags & FROZEN) !== 0) throw posixError('EPERM')
+  if (child !== undefined && (child.flags & FROZEN) !== 0) throw posixError('EPERM')
+}
+
+/** One more link. @throws EPERM */
+export function allowLink(inode: Inode): void {
+  if ((inode.flags & FROZEN) !== 0) throw posixError('EPERM')
+}
+
+/** @throws EPERM */
+export function allowOpen(inode: Inode, flags: number): void {
+  if ((inode.flags & FROZEN) === 0) return
+  const writes = (flags & O.ACCMODE) !== 0
+  if ((inode.flags & INODE_FLAG.IMMUTABLE) !== 0 && writes) throw posixError('EPERM')
+  if ((flags & O.TRUNC) !== 0 || (writes && (flags & O.APPEND) === 0)) throw posixError('EPERM')
+}
+
+/**
+ * Attributes: the kernel's own push of times after write-back (no atime in it) is let through, for the
+ * writes came before the flag.
+ * @throws EPERM
+ */
+export function allowSetattr(inode: Inode, change: AttributeChange): void {
+  if ((inode.flags & FROZEN) === 0) return
+  const onlyTimesOfWrites =
+    change.mode === undefined &&
+    change.uid === undefined &&
+    change.gid === undefined &&
+    change.sizeBytes === undefined &&
+    change.atime === undefined
+  if (!onlyTimesOfWrites) throw posixError('EPERM')
+}
+
+/** Extended attributes and allocation. @throws EPERM */
+export function allowChange(inode: Inode): void {
+  if ((inode.flags & FROZEN) !== 0) throw posixError('EPERM')
+}
