@@ -7,6 +7,7 @@
         'src/arguments.c',
         'src/block-io.c',
         'src/crc32c.c',
+        'src/fuse-channel.c',
         'src/later.c',
         'src/mount.c',
         'src/sockets.c',

@@ -6,6 +6,7 @@
 #include "arguments.h"
 #include "block-io.h"
 #include "crc32c.h"
+#include "fuse-channel.h"
 #include "later.h"
 #include "mount.h"
 #include "sockets.h"
@@ -50,6 +51,7 @@ static void on_environment_end(napi_async_cleanup_hook_handle handle, void *data
   addon_state_t *state = data;
   state->closing = true;
   later_cancel_all(state);
+  fuse_channel_close_all(state);
   addon_finish_if_idle(state);
 }
 
@@ -75,7 +77,8 @@ static bool set_up_state(napi_env env) {
 NAPI_MODULE_INIT() {
   crc32c_set_up();
   bool ok = set_up_state(env) && crc32c_register(env, exports) && block_io_register(env, exports) &&
-            later_register(env, exports) && mount_register(env, exports) && sockets_register(env, exports);
+            later_register(env, exports) && mount_register(env, exports) && sockets_register(env, exports) &&
+            fuse_channel_register(env, exports);
   if (!ok) napi_throw_error(env, NULL, "Cannot set up the native addon");
   return exports;
 }

@@ -11,6 +11,9 @@
 
 #include "arguments.h"
 
+#define PAGE_BYTES 4096u
+#define MAX_ALIGNED_BYTES (1u << 30)
+
 int64_t read_fully(int fd, uint8_t *target, size_t length, int64_t offset) {
   size_t done = 0;
   while (done < length) {
@@ -151,6 +154,22 @@ static napi_value call_unlock(napi_env env, napi_callback_info info) {
   return number_result(env, set_lock(fd, F_UNLCK));
 }
 
+// A Uint8Array of so many bytes that begins on a page boundary, as O_DIRECT wants it.
+static napi_value call_aligned_bytes(napi_env env, napi_callback_info info) {
+  arguments_t args;
+  uint32_t length;
+  if (!arguments_get(env, info, 1, &args) || !argument_uint32(&args, 0, &length) || length > MAX_ALIGNED_BYTES)
+    return number_result(env, -EINVAL);
+  void *data;
+  napi_value buffer;
+  napi_value result;
+  if (napi_create_arraybuffer(env, length + PAGE_BYTES, &data, &buffer) != napi_ok) return number_result(env, -ENOMEM);
+  size_t skip = (PAGE_BYTES - (uintptr_t)data % PAGE_BYTES) % PAGE_BYTES;
+  if (napi_create_typedarray(env, napi_uint8_array, length, buffer, skip, &result) != napi_ok)
+    return number_result(env, -ENOMEM);
+  return result;
+}
+
 bool block_io_register(napi_env env, napi_value exports) {
   return set_method(env, exports, "pread", call_pread) &&
          set_method(env, exports, "preadNoWait", call_pread_no_wait) &&
@@ -158,5 +177,6 @@ bool block_io_register(napi_env env, napi_value exports) {
          set_method(env, exports, "fdatasync", call_fdatasync) &&
          set_method(env, exports, "fallocate", call_fallocate) &&
          set_method(env, exports, "lseek", call_lseek) && set_method(env, exports, "lock", call_lock) &&
-         set_method(env, exports, "unlock", call_unlock);
+         set_method(env, exports, "unlock", call_unlock) &&
+         set_method(env, exports, "alignedBytes", call_aligned_bytes);
 }

@@ -1,4 +1,4 @@
-// Calls on threads: pread, fdatasync, fallocate.
+// Calls on threads: pread, fdatasync, fallocate, umount.
 //
 // Always true: the buffer and the callback are referenced from the call until the callback; the
 // thread touches nothing of Node-API; a finished call's record is kept for the next one.
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "arguments.h"
@@ -14,7 +15,7 @@
 
 #define MAX_IDLE_CALLS 256
 
-typedef enum { LATER_PREAD, LATER_FDATASYNC, LATER_FALLOCATE } later_kind;
+typedef enum { LATER_PREAD, LATER_FDATASYNC, LATER_FALLOCATE, LATER_UMOUNT } later_kind;
 
 typedef struct later {
   uv_work_t work;
@@ -28,6 +29,8 @@ typedef struct later {
   int64_t offset;
   int64_t length;
   int64_t result;
+  // Owned by the call; LATER_UMOUNT alone has one.
+  char *path;
   napi_ref done;
   napi_ref buffer;
 } later_t;
@@ -48,6 +51,9 @@ static void run(uv_work_t *work) {
         status = fallocate(call->fd, call->mode, call->offset, call->length);
       } while (status < 0 && errno == EINTR);
       call->result = status == 0 ? 0 : -errno;
+      break;
+    case LATER_UMOUNT:
+      call->result = umount2(call->path, call->mode) == 0 ? 0 : -errno;
       break;
   }
   atomic_fetch_add_explicit(&call->state->undelivered, 1, memory_order_release);
@@ -87,6 +93,7 @@ static void release_call(later_t *call) {
 
 static void drop_references(later_t *call) {
   napi_env env = call->state->env;
+  free(call->path);
   if (call->done != NULL) require_ok(napi_delete_reference(env, call->done), "later");
   if (call->buffer != NULL) require_ok(napi_delete_reference(env, call->buffer), "later");
 }
@@ -106,11 +113,12 @@ static void finish(uv_work_t *work, int status) {
   addon_finish_if_idle(state);
 }
 
-// Queues a call; `buffer` may be NULL. A call that cannot even be queued throws.
+// Queues a call and takes its path over; `buffer` may be NULL. A call that cannot be queued throws.
 static napi_value start(napi_env env, const later_t *wanted, napi_value buffer, napi_value done) {
   addon_state_t *state = addon_state_of(env);
   later_t *call = state->closing ? NULL : take_call(state);
   if (call == NULL) {
+    free(wanted->path);
     napi_throw_error(env, "ENOMEM", "Cannot start a call on a thread");
     return NULL;
   }
@@ -120,6 +128,7 @@ static napi_value start(napi_env env, const later_t *wanted, napi_value buffer, 
   call->range = wanted->range;
   call->offset = wanted->offset;
   call->length = wanted->length;
+  call->path = wanted->path;
   bool ok = napi_create_reference(env, done, 1, &call->done) == napi_ok;
   if (ok && buffer != NULL) ok = napi_create_reference(env, buffer, 1, &call->buffer) == napi_ok;
   if (!ok || uv_queue_work(state->loop, &call->work, run, finish) != 0) {
@@ -169,6 +178,17 @@ static napi_value call_fallocate_later(napi_env env, napi_callback_info info) {
   return start(env, &call, NULL, done);
 }
 
+static napi_value call_umount_later(napi_env env, napi_callback_info info) {
+  arguments_t args;
+  napi_value done;
+  later_t call = {.kind = LATER_UMOUNT};
+  if (!arguments_get(env, info, 3, &args) || !argument_int(&args, 1, &call.mode) ||
+      !argument_function(&args, 2, &done))
+    return refuse(env);
+  call.path = argument_string(&args, 0);
+  return call.path == NULL ? refuse(env) : start(env, &call, NULL, done);
+}
+
 void later_cancel_all(addon_state_t *state) {
   // Cancelled calls, too, end in finish(); those that already run refuse to be cancelled.
   for (later_t *call = state->running_calls; call != NULL; call = call->next)
@@ -187,5 +207,6 @@ void later_free_idle(addon_state_t *state) {
 bool later_register(napi_env env, napi_value exports) {
   return set_method(env, exports, "preadLater", call_pread_later) &&
          set_method(env, exports, "fdatasyncLater", call_fdatasync_later) &&
-         set_method(env, exports, "fallocateLater", call_fallocate_later);
+         set_method(env, exports, "fallocateLater", call_fallocate_later) &&
+         set_method(env, exports, "umountLater", call_umount_later);
 }

@@ -69,6 +69,8 @@ export interface Addon {
     lengthBytes: number,
     done: NativeCallback,
   ): void
+  /** Zeroed bytes that begin on a page boundary, for O_DIRECT and for page-wise copies; at most 1 GiB. */
+  alignedBytes(lengthBytes: number): Uint8Array | number
   /** SEEK_DATA (3) or SEEK_HOLE (4). */
   lseek(fd: number, offsetBytes: number, whence: number): number
   /** Open-file-description lock on the whole file without waiting; 0, or -EAGAIN when held. */
@@ -79,8 +81,10 @@ export interface Addon {
   openFuseDevice(): number
   /** mount(2); flags as in sys/mount.h. */
   mount(source: string, target: string, type: string, flags: number, data: string): number
-  /** umount2(2); flags as in sys/mount.h. */
+  /** umount2(2); flags as in sys/mount.h. It waits for the mount's server: never in that process. */
   umount(target: string, flags: number): number
+  /** umount2(2) on a thread. */
+  umountLater(target: string, flags: number, done: NativeCallback): void
   /** An AF_UNIX stream pair, both close-on-exec: [ours, theirs]. */
   socketPair(): [number, number] | number
   /** Waits up to timeoutMs for one SCM_RIGHTS descriptor on a socket; the descriptor. */
