@@ -1,0 +1,81 @@
+// Unmounting, and clearing a mount whose server is gone.
+//
+// Always true here: the loop never blocks (umount waits for the server to write back, and the server
+// may be this very process: umount2 runs on a thread); a mount is found through the mount table, never
+// by touching it; only our own mounts are aborted.
+
+import { open } from 'node:fs/promises'
+import { constants } from 'node:os'
+import { requireAddon } from '../../base/addon.ts'
+import { systemError, UmbraError } from '../../base/errors.ts'
+import { runFusermount } from './mount.ts'
+import { canonicalMountPoint, MOUNT_TYPE, type MountEntry, mountAt, readMountTable } from './mount-table.ts'
+
+const MNT_DETACH = 2
+const UMOUNT_NOFOLLOW = 8
+
+/**
+ * Unmounts one of our mounts, dirty pages first; its server then sees the end of the device.
+ * @param options.lazy detach now, end when the last file in use is closed
+ * @throws UmbraError NOT_FOUND (no mount of ours there), BUSY (files in use), NOT_PERMITTED
+ */
+export async function unmountDevice(path: string, options: { lazy?: boolean } = {}): Promise<void> {
+  const entry = await findOurMount(path)
+  await detach(entry.mountPoint, options.lazy ?? false)
+}
+
+/**
+ * Clears a mount whose server is dead or does not answer: aborts its connection, so that whoever
+ * waits for an answer gets an error, then detaches it. Unwritten pages are lost, as they already were.
+ * @throws UmbraError NOT_FOUND (no mount of ours there), NOT_PERMITTED
+ */
+export async function clearDeadMount(path: string): Promise<void> {
+  const entry = await findOurMount(path)
+  await abortConnection(entry)
+  await detach(entry.mountPoint, true)
+}
+
+/** The mount of ours that is visible at `path`. */
+export async function findOurMount(path: string): Promise<MountEntry> {
+  const mountPoint = await canonicalMountPoint(path).catch(() => path)
+  const entry = mountAt(await readMountTable(), mountPoint)
+  if (entry?.type === MOUNT_TYPE) return entry
+  throw new UmbraError('NOT_FOUND', `No volume is mounted on ${path}`, { path })
+}
+
+/**
+ * Best effort: where the control file system is not mounted, or is another user's, false is returned
+ * and detaching alone must do.
+ */
+export async function abortConnection(entry: MountEntry): Promise<boolean> {
+  try {
+    const file = await open(`/sys/fs/fuse/connections/${entry.deviceMinor}/abort`, 'w')
+    try {
+      await file.write('1')
+    } finally {
+      await file.close()
+    }
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function detach(mountPoint: string, lazy: boolean): Promise<void> {
+  const addon = requireAddon()
+  if (process.geteuid?.() === 0) {
+    const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)
+    const result = await new Promise<number>((done) => addon.umountLater(mountPoint, flags, done))
+    if (result === 0) return
+    if (-result !== constants.errno.EPERM) throw umountRefused(-result, mountPoint)
+  }
+  await runFusermount(['-u', ...(lazy ? ['-z'] : []), '--', mountPoint], mountPoint)
+}
+
+function umountRefused(errno: number, mountPoint: string): UmbraError {
+  if (errno === constants.errno.EBUSY)
+    return new UmbraError('BUSY', `Cannot unmount ${mountPoint}: files on it are in use`, { mountPoint })
+  if (errno === constants.errno.EINVAL)
+    return new UmbraError('NOT_FOUND', `No volume is mounted on ${mountPoint}`, { mountPoint })
+  return systemError(errno, `Cannot unmount ${mountPoint}`, { mountPoint })
+}
