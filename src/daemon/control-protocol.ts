@@ -75,8 +75,8 @@ export const bookmarkDeleteRequest = new RequestType<NameParams, null, WireError
 /** Keeps the named points until `release` or until the connection closes. */
 export const leaseRequest = new RequestType<LeaseParams, null, WireError>('lease')
 export const releaseRequest = new RequestType<LeaseParams, null, WireError>('release')
-/** Commits, unmounts and ends the daemon; answers when the mount is about to go. */
-export const unmountRequest = new RequestType0<null, WireError>('unmount')
+/** Unmounts (BUSY when files are in use and not `lazy`), commits and ends the daemon, which closes the connection. */
+export const unmountRequest = new RequestType<{ lazy: boolean }, null, WireError>('unmount')
 
 /** The error to send for anything thrown. */
 export function toWire(thrown: unknown): ResponseError<WireError> {

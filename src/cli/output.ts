@@ -1,0 +1,75 @@
+// How commands speak: results on standard output, as text or as one JSON value, errors in one line on
+// standard error.
+//
+// Always true: with --json standard output holds exactly one JSON value and a newline; numbers in it
+// are bytes and milliseconds; nothing but a result ever goes to standard output.
+
+import Table from 'cli-table3'
+import { UmbraError } from '../base/errors.ts'
+
+export interface JsonOption {
+  readonly json?: boolean
+}
+
+/** Prints a result: `value` with --json, else what `text` makes of it. */
+export function printResult<T>(options: JsonOption, value: T, text: (value: T) => string): void {
+  const shown = options.json ? JSON.stringify(value, null, 2) : text(value)
+  if (shown !== '') process.stdout.write(`${shown}\n`)
+}
+
+/** A plain table without borders. */
+export function tableText(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const table = new Table({
+    head: [...head],
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+    chars: {
+      top: '',
+      'top-mid': '',
+      'top-left': '',
+      'top-right': '',
+      bottom: '',
+      'bottom-mid': '',
+      'bottom-left': '',
+      'bottom-right': '',
+      left: '',
+      'left-mid': '',
+      mid: '',
+      'mid-mid': '',
+      right: '',
+      'right-mid': '',
+      middle: '',
+    },
+  })
+  for (const row of rows) table.push([...row])
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n')
+}
+
+/** Names with their values, one a line. */
+export function listText(entries: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...entries.map(([name]) => name.length))
+  return entries.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n')
+}
+
+export function dateText(ms: number): string {
+  return new Date(ms)
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, 'Z')
+}
+
+export function millisecondsText(ms: number): string {
+  return ms < 10 ? `${ms.toFixed(1)} ms` : ms < 10_000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`
+}
+
+/** One line for any failure; a system error is told by its sentence, a bug by its message. */
+export function errorLine(thrown: unknown): string {
+  const message = thrown instanceof Error ? thrown.message : String(thrown)
+  const line = message.trim().replace(/\s*\n\s*/g, '; ')
+  const hint =
+    thrown instanceof UmbraError || process.env['UMBRA_DEBUG'] ? '' : ' (UMBRA_DEBUG=1 shows where)'
+  return `umbra: ${line}${hint}`
+}

@@ -1,0 +1,60 @@
+// What is checked before a daemon is started for a mount, so that mistakes are told at once.
+//
+// Always true: a dead mount of ours at the folder is cleared first; a living mount is never touched;
+// the folder may not hold the volume's own file, or serving it would wait for itself.
+
+import { statSync } from 'node:fs'
+import { UmbraError } from '../base/errors.ts'
+import { clearMount, probeMount } from './dead-mount.ts'
+import type { DaemonOptions } from './launch.ts'
+import { locateVolume } from './locate.ts'
+import { findMount, isOurs, mountPointPath } from './mount-table.ts'
+import { RemoteVolume } from './volume-control.ts'
+
+type Wanted = Omit<DaemonOptions, 'volumePath' | 'mountPoint'>
+
+/** @throws UmbraError NOT_FOUND, BUSY, INVALID_ARGUMENT */
+export async function prepareMount(volume: string, folder: string, wanted: Wanted): Promise<DaemonOptions> {
+  await clearDeadMountAt(folder)
+  const mountPoint = existingFolder(folder)
+  const { volumePath, client } = await locateVolume(volume)
+  if (client) {
+    const served = new RemoteVolume(client)
+    const status = await served.status().finally(() => served.close())
+    if (wanted.snapshot === null) {
+      throw new UmbraError(
+        'BUSY',
+        `${volumePath} is already mounted at ${status.mountPoint ?? 'another place'} (process ${status.daemon?.pid})`,
+      )
+    }
+  }
+  if (volumePath === mountPoint || volumePath.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`)) {
+    throw new UmbraError('INVALID_ARGUMENT', `${folder} holds the volume file itself; mount it elsewhere`)
+  }
+  return { ...wanted, volumePath, mountPoint }
+}
+
+async function clearDeadMountAt(folder: string): Promise<void> {
+  for (let entry = findMount(folder); entry; entry = findMount(folder)) {
+    if (!isOurs(entry)) {
+      throw new UmbraError('BUSY', `${folder} is a mount point already (${entry.type} ${entry.source})`)
+    }
+    const health = await probeMount(entry.mountPoint)
+    if (health !== 'dead') {
+      const hint = health === 'hanging' ? '; it does not answer ("umbra unmount --force" cuts it off)' : ''
+      throw new UmbraError('BUSY', `${entry.source} is mounted at ${folder} already${hint}`)
+    }
+    clearMount(entry)
+  }
+}
+
+function existingFolder(folder: string): string {
+  let isFolder: boolean
+  try {
+    isFolder = statSync(folder).isDirectory()
+  } catch (error) {
+    throw new UmbraError('NOT_FOUND', `No such folder to mount at: ${folder}`, { folder }, error)
+  }
+  if (!isFolder) throw new UmbraError('INVALID_ARGUMENT', `Not a folder: ${folder}`)
+  return mountPointPath(folder)
+}

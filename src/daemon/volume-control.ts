@@ -1,0 +1,106 @@
+// What can be asked of a volume, whether a daemon serves it or it lies unmounted in its file.
+//
+// Always true: the same call gives the same result and the same errors both ways. Two implementations:
+// RemoteVolume (over the control socket) and LocalVolume (in this process, under the file's lock).
+
+import type { Bookmark, Snapshot } from '../volume/points.ts'
+import type { ControlClient } from './control-client.ts'
+import {
+  bookmarkCreateRequest,
+  bookmarkDeleteRequest,
+  bookmarkListRequest,
+  leaseRequest,
+  releaseRequest,
+  type SnapshotDetails,
+  type SnapshotTaken,
+  snapshotCreateRequest,
+  snapshotDeleteRequest,
+  snapshotListRequest,
+  snapshotPinRequest,
+  snapshotShowRequest,
+  statusRequest,
+  syncRequest,
+  type VolumeStatus,
+} from './control-protocol.ts'
+
+export interface VolumeControl {
+  status(): Promise<VolumeStatus>
+  /** Everything written before the call is durable when it settles. */
+  sync(): Promise<{ flushMs: number; commitMs: number }>
+  /** @throws UmbraError ALREADY_EXISTS, INVALID_NAME, OUT_OF_SPACE, READ_ONLY */
+  createSnapshot(name: string): Promise<SnapshotTaken>
+  listSnapshots(): Promise<SnapshotDetails[]>
+  /** @throws UmbraError NOT_FOUND */
+  showSnapshot(name: string): Promise<SnapshotDetails>
+  /** @throws UmbraError NOT_FOUND, PINNED, LEASED */
+  deleteSnapshot(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }>
+  pinSnapshot(name: string, pinned: boolean): Promise<Snapshot>
+  createBookmark(name: string): Promise<Bookmark>
+  listBookmarks(): Promise<Bookmark[]>
+  deleteBookmark(name: string): Promise<void>
+  /** Keeps points until release() or close(). */
+  lease(names: readonly string[]): Promise<void>
+  release(names: readonly string[]): Promise<void>
+  close(): Promise<void>
+}
+
+/** A volume that a daemon serves. */
+export class RemoteVolume implements VolumeControl {
+  readonly client: ControlClient
+
+  constructor(client: ControlClient) {
+    this.client = client
+  }
+
+  status(): Promise<VolumeStatus> {
+    return this.client.call(statusRequest)
+  }
+
+  sync(): Promise<{ flushMs: number; commitMs: number }> {
+    return this.client.call(syncRequest)
+  }
+
+  createSnapshot(name: string): Promise<SnapshotTaken> {
+    return this.client.callWith(snapshotCreateRequest, { name })
+  }
+
+  listSnapshots(): Promise<SnapshotDetails[]> {
+    return this.client.call(snapshotListRequest)
+  }
+
+  showSnapshot(name: string): Promise<SnapshotDetails> {
+    return this.client.callWith(snapshotShowRequest, { name })
+  }
+
+  deleteSnapshot(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }> {
+    return this.client.callWith(snapshotDeleteRequest, { name, keepBookmark })
+  }
+
+  pinSnapshot(name: string, pinned: boolean): Promise<Snapshot> {
+    return this.client.callWith(snapshotPinRequest, { name, pinned })
+  }
+
+  createBookmark(name: string): Promise<Bookmark> {
+    return this.client.callWith(bookmarkCreateRequest, { name })
+  }
+
+  listBookmarks(): Promise<Bookmark[]> {
+    return this.client.call(bookmarkListRequest)
+  }
+
+  async deleteBookmark(name: string): Promise<void> {
+    await this.client.callWith(bookmarkDeleteRequest, { name })
+  }
+
+  async lease(names: readonly string[]): Promise<void> {
+    await this.client.callWith(leaseRequest, { names })
+  }
+
+  async release(names: readonly string[]): Promise<void> {
+    await this.client.callWith(releaseRequest, { names })
+  }
+
+  async close(): Promise<void> {
+    this.client.close()
+  }
+}
