@@ -6,7 +6,6 @@
 // returned before the call has reached the file system. Everything here has a deadline.
 
 import { type ChildProcess, fork } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { systemError, UmbraError } from '../base/errors.ts'
@@ -21,14 +20,9 @@ export interface HelperAnswer {
   readonly result: number
 }
 
-/** How the file system's side tells that a marker was released; see fuse/flush-marker.ts. */
-export interface MarkerWatch {
-  /** Names to expect under the mount's root start with this. */
-  readonly prefix: string
-  /** Settles when the marker with this full name has been released and all WRITEs before it are done. */
-  whenReleased(name: string): Promise<void>
-  /** Nobody waits for the marker any more. */
-  forget(name: string): void
+/** The file system's side: makes a hidden file whose RELEASE follows every WRITE queued before it. */
+export interface FlushMarkers {
+  arm(onRelease: () => void): { readonly name: string; disarm(): void }
 }
 
 type Task =
@@ -70,16 +64,18 @@ export class FlushHelper {
    * @throws UmbraError TIMED_OUT when the kernel or the file system did not finish in time,
    *   UNAVAILABLE when the helper has died
    */
-  async flush(folder: string, watch: MarkerWatch): Promise<void> {
-    const marker = `${watch.prefix}${randomBytes(12).toString('hex')}`
-    const released = watch.whenReleased(marker)
-    released.catch(() => {})
+  async flush(folder: string, markers: FlushMarkers): Promise<void> {
+    let released: (() => void) | undefined
+    const whenReleased = new Promise<void>((resolve) => {
+      released = resolve
+    })
+    const marker = markers.arm(() => released?.())
     try {
-      const result = await this.#ask({ task: 'flush', folder, marker })
+      const result = await this.#ask({ task: 'flush', folder, marker: marker.name })
       if (result < 0) throw systemError(-result, `Cannot flush ${folder}`)
-      await within(DEADLINE_MS, released, `the flush of ${folder} did not end`)
+      await within(DEADLINE_MS, whenReleased, `the flush of ${folder} did not end`)
     } finally {
-      watch.forget(marker)
+      marker.disarm()
     }
   }
 

@@ -6,9 +6,15 @@
 import { createHash } from 'node:crypto'
 import { realpathSync, statSync } from 'node:fs'
 import { UmbraError } from '../base/errors.ts'
+import {
+  canonicalMountPoint,
+  MOUNT_TYPE,
+  type MountEntry,
+  mountAt,
+  readMountTable,
+} from '../fuse/device/mount-table.ts'
 import { ControlClient } from './control-client.ts'
 import { statusRequest } from './control-protocol.ts'
-import { findMount, isOurs, type MountEntry } from './mount-table.ts'
 import { listSockets, socketPath, volumeFileKey } from './runtime-folder.ts'
 
 export interface LocatedVolume {
@@ -25,12 +31,22 @@ export interface LocatedVolume {
  * @throws UmbraError NOT_FOUND when there is neither, INVALID_ARGUMENT for a folder that is no mount of ours
  */
 export async function locateVolume(argument: string): Promise<LocatedVolume> {
-  const mount = findMount(argument)
+  const mount = await findMount(argument)
   if (mount && isOurs(mount)) {
     return { volumePath: mount.source, mount, client: await findDaemon(mount.source, mount.mountPoint) }
   }
   const volumePath = existingFile(argument)
   return { volumePath, mount: undefined, client: await findDaemon(volumePath, null) }
+}
+
+/** What is mounted at exactly this path, if anything. */
+export async function findMount(path: string): Promise<MountEntry | undefined> {
+  const mountPoint = await canonicalMountPoint(path).catch(() => undefined)
+  return mountPoint === undefined ? undefined : mountAt(await readMountTable(), mountPoint)
+}
+
+export function isOurs(entry: MountEntry): boolean {
+  return entry.type === MOUNT_TYPE
 }
 
 function existingFile(argument: string): string {

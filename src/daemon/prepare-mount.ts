@@ -5,10 +5,11 @@
 
 import { statSync } from 'node:fs'
 import { UmbraError } from '../base/errors.ts'
-import { clearMount, probeMount } from './dead-mount.ts'
+import { canonicalMountPoint } from '../fuse/device/mount-table.ts'
+import { clearDeadMount } from '../fuse/device/unmount.ts'
 import type { DaemonOptions } from './launch.ts'
-import { locateVolume } from './locate.ts'
-import { findMount, isOurs, mountPointPath } from './mount-table.ts'
+import { findMount, isOurs, locateVolume } from './locate.ts'
+import { probeMount } from './mount-health.ts'
 import { RemoteVolume } from './volume-control.ts'
 
 type Wanted = Omit<DaemonOptions, 'volumePath' | 'mountPoint'>
@@ -16,7 +17,7 @@ type Wanted = Omit<DaemonOptions, 'volumePath' | 'mountPoint'>
 /** @throws UmbraError NOT_FOUND, BUSY, INVALID_ARGUMENT */
 export async function prepareMount(volume: string, folder: string, wanted: Wanted): Promise<DaemonOptions> {
   await clearDeadMountAt(folder)
-  const mountPoint = existingFolder(folder)
+  const mountPoint = await existingFolder(folder)
   const { volumePath, client } = await locateVolume(volume)
   if (client) {
     const served = new RemoteVolume(client)
@@ -35,7 +36,7 @@ export async function prepareMount(volume: string, folder: string, wanted: Wante
 }
 
 async function clearDeadMountAt(folder: string): Promise<void> {
-  for (let entry = findMount(folder); entry; entry = findMount(folder)) {
+  for (let entry = await findMount(folder); entry; entry = await findMount(folder)) {
     if (!isOurs(entry)) {
       throw new UmbraError('BUSY', `${folder} is a mount point already (${entry.type} ${entry.source})`)
     }
@@ -44,11 +45,11 @@ async function clearDeadMountAt(folder: string): Promise<void> {
       const hint = health === 'hanging' ? '; it does not answer ("umbra unmount --force" cuts it off)' : ''
       throw new UmbraError('BUSY', `${entry.source} is mounted at ${folder} already${hint}`)
     }
-    clearMount(entry)
+    await clearDeadMount(entry.mountPoint)
   }
 }
 
-function existingFolder(folder: string): string {
+async function existingFolder(folder: string): Promise<string> {
   let isFolder: boolean
   try {
     isFolder = statSync(folder).isDirectory()
@@ -56,5 +57,5 @@ function existingFolder(folder: string): string {
     throw new UmbraError('NOT_FOUND', `No such folder to mount at: ${folder}`, { folder }, error)
   }
   if (!isFolder) throw new UmbraError('INVALID_ARGUMENT', `Not a folder: ${folder}`)
-  return mountPointPath(folder)
+  return canonicalMountPoint(folder)
 }

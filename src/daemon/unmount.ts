@@ -5,11 +5,12 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UmbraError } from '../base/errors.ts'
+import type { MountEntry } from '../fuse/device/mount-table.ts'
+import { clearDeadMount, unmountDevice } from '../fuse/device/unmount.ts'
 import type { ControlClient } from './control-client.ts'
 import { statusRequest, unmountRequest } from './control-protocol.ts'
-import { clearMount, detachMount, probeMount } from './dead-mount.ts'
-import { daemonOfMount, locateVolume } from './locate.ts'
-import { findMount, isOurs, type MountEntry } from './mount-table.ts'
+import { daemonOfMount, findMount, isOurs, locateVolume } from './locate.ts'
+import { probeMount } from './mount-health.ts'
 
 export interface Unmounted {
   readonly volume: string
@@ -27,7 +28,7 @@ const END_TIMEOUT_MS = 5 * 60_000
 
 /** @throws UmbraError NOT_FOUND when nothing of ours is mounted there, BUSY, TIMED_OUT, NOT_PERMITTED */
 export async function unmountVolume(argument: string, options: UnmountOptions): Promise<Unmounted> {
-  const mount = findMount(argument)
+  const mount = await findMount(argument)
   if (mount && !isOurs(mount)) {
     throw new UmbraError('INVALID_ARGUMENT', `${argument} is no mount of Umbra (${mount.type})`)
   }
@@ -37,14 +38,14 @@ export async function unmountVolume(argument: string, options: UnmountOptions): 
   const result = { volume: mount.source, mountPoint: mount.mountPoint }
   const health = await probeMount(mount.mountPoint)
   if (health === 'dead' || options.force) {
-    clearMount(mount)
+    await clearDeadMount(mount.mountPoint)
     return { ...result, wasDead: true }
   }
   if (health === 'hanging') {
     throw new UmbraError('TIMED_OUT', `${argument} does not answer; "umbra unmount --force" cuts it off`)
   }
   // It lives, but its socket is not where we look: its daemon commits and ends when the mount goes.
-  detachMount(mount.mountPoint, options.lazy)
+  await unmountDevice(mount.mountPoint, { lazy: options.lazy })
   return { ...result, wasDead: false }
 }
 
@@ -67,7 +68,7 @@ async function unmountByDaemon(
     return { volume: status.volume, mountPoint: status.mountPoint ?? '', wasDead: false }
   } catch (error) {
     if (!options.force || !mount) throw error
-    clearMount(mount)
+    await clearDeadMount(mount.mountPoint)
     return { volume: mount.source, mountPoint: mount.mountPoint, wasDead: true }
   } finally {
     client.close()
