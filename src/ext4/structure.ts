@@ -1,0 +1,475 @@
+// The structure layer of the file system: everything that Ext4Core promises, over one block device.
+//
+// Always true: between two calls the in-memory state is complete and consistent; flush() turns it into
+// blocks in the order that checksums need (inodes, bitmaps, descriptors, superblock) and hands them
+// to the device, which commits them together. The committed view never contains an orphan.
+
+import { randomFillSync } from 'node:crypto'
+import { crc32c } from '../base/crc32c.ts'
+import { posixError, UmbraError } from '../base/errors.ts'
+import { BLOCK_SIZE_BYTES, MIB } from '../base/units.ts'
+import type { BlockDevice } from '../storage/block-device.ts'
+import { findClear, isSet } from './bitmap.ts'
+import { BlockAllocator } from './block-allocator.ts'
+import { BlockCache } from './block-cache.ts'
+import { read16, read32, write16, write32 } from './bytes.ts'
+import type { Ext4Core, MetadataBlock, Seal, Verify } from './core.ts'
+import { ExtentTree, initExtentRoot, type MappedRun } from './extent-tree.ts'
+import {
+  COMPAT,
+  EXTRA_ISIZE,
+  INCOMPAT,
+  INODE_BASE_SIZE_BYTES,
+  SB,
+  STATE_VALID,
+  SUPERBLOCK_OFFSET_BYTES,
+  SUPERBLOCK_SIZE_BYTES,
+  Superblock,
+} from './format.ts'
+import { Groups } from './groups.ts'
+import {
+  INODE_FLAG,
+  type Inode,
+  Inode as InodeObject,
+  ROOT_INO,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  type Time,
+} from './inode.ts'
+import { InodeAllocator } from './inode-allocator.ts'
+import { InodeCache } from './inode-cache.ts'
+import { decodeInode, encodeFreeInode, encodeInode, recordGeneration } from './inode-record.ts'
+import { groupBlockCount } from './layout.ts'
+import { decodeOrphanTable, OrphanOverlay } from './orphan-overlay.ts'
+import { type Geometry, readGeometry, superblockChecksum } from './superblock.ts'
+
+export interface StructureOptions {
+  readonly readOnly?: boolean
+  /** Bytes of clean metadata blocks kept; 64 MiB unless said. */
+  readonly cacheBytes?: number
+  /** Inodes kept that nobody uses; 65,536 unless said. */
+  readonly inodeCacheCount?: number
+  /** The clock; real time unless a test says otherwise. */
+  readonly now?: () => Time
+}
+
+/** Blocks that any operation may dirty besides those it names: bitmaps, tables, descriptors. */
+const OPERATION_SLACK_BLOCKS = 8
+const GENERATION_POOL_BYTES = 4096
+const NO_SEAL: Seal = () => undefined
+
+export class Ext4Structure implements Ext4Core {
+  readonly device: BlockDevice
+  readonly readOnly: boolean
+  readonly blockSizeBytes = BLOCK_SIZE_BYTES
+  readonly geometry: Geometry
+  readonly hashSeed: Uint32Array
+  readonly hashVersion: number
+  readonly hashUnsigned: boolean
+  readonly hasDirectoryIndex: boolean
+  readonly hasLargeDirectories: boolean
+  readonly checksumSeed: number
+  readonly extents: ExtentTree
+  readonly allocator: BlockAllocator
+  readonly inodeAllocator: InodeAllocator
+  readonly #cache: BlockCache
+  readonly #groups: Groups
+  readonly #overlay: OrphanOverlay
+  readonly #inodes: InodeCache
+  readonly #dirtyInodes = new Set<Inode>()
+  readonly #superblock: Uint8Array
+  readonly #now: () => Time
+  readonly #run: MappedRun = { fileBlock: 0, blockCount: 0, deviceBlock: 0, unwritten: false }
+  readonly #seedScratch = new Uint8Array(4)
+  readonly #generationPool = new Uint8Array(GENERATION_POOL_BYTES)
+  #generationAt = GENERATION_POOL_BYTES
+  #countsChanged = false
+
+  /**
+   * Opens the file system on `device`.
+   * @throws UmbraError NOT_A_VOLUME, UNSUPPORTED_FEATURE, CHECKSUM_MISMATCH, CORRUPT, READ_ONLY
+   */
+  static open(device: BlockDevice, options: StructureOptions = {}): Ext4Structure {
+    return new Ext4Structure(device, options)
+  }
+
+  private constructor(device: BlockDevice, options: StructureOptions) {
+    this.device = device
+    this.#superblock = new Uint8Array(BLOCK_SIZE_BYTES)
+    device.readSync(0, BLOCK_SIZE_BYTES, this.#superblock, 0)
+    const geometry = readGeometry(this.#superblock, device)
+    this.geometry = geometry
+    this.readOnly = options.readOnly === true || device.readOnly
+    if (!this.readOnly && geometry.readOnlyReason !== undefined) {
+      throw new UmbraError(
+        'READ_ONLY',
+        `Cannot open the file system for writing: ${geometry.readOnlyReason}; open it read-only`,
+      )
+    }
+    const features = Superblock.decode(this.#superblock, SUPERBLOCK_OFFSET_BYTES)
+    this.hashSeed = geometry.hashSeed
+    this.hashVersion = geometry.hashVersion
+    this.hashUnsigned = geometry.hashUnsigned
+    this.hasDirectoryIndex = (features.featureCompat & COMPAT.DIR_INDEX) !== 0
+    this.hasLargeDirectories = (features.featureIncompat & INCOMPAT.LARGE_DIR) !== 0
+    this.checksumSeed = geometry.checksumSeed
+    this.#now = options.now ?? systemTime
+    this.#cache = new BlockCache(device, options.cacheBytes ?? 64 * MIB)
+    this.#inodes = new InodeCache(options.inodeCacheCount ?? 65_536, () => device.durableTransaction)
+    this.#overlay = new OrphanOverlay(geometry.blocksPerGroup)
+    this.#groups = new Groups(device, this.#cache, geometry)
+    this.allocator = new BlockAllocator(device, this.#cache, this.#groups, this.#overlay)
+    this.inodeAllocator = new InodeAllocator(this.#cache, this.#groups, this.#overlay)
+    this.extents = new ExtentTree(this.#cache, this.allocator, this, geometry.blockCount)
+    if (!this.readOnly) {
+      this.#discardOrphans()
+      device.onBeforeCommit(() => this.flush())
+    }
+  }
+
+  get label(): string {
+    return this.geometry.label
+  }
+  get uuid(): string {
+    return this.geometry.uuid
+  }
+
+  now(): Time {
+    return this.#now()
+  }
+
+  // -- operations
+
+  begin(dirtyBlockCount: number, freeing = false): void {
+    if (this.readOnly) throw posixError('EROFS', 'The file system is read-only')
+    const dirty = this.#cache.dirtyCount + this.#groups.dirtyBlockCount + 1
+    this.device.requireRoom(dirty + dirtyBlockCount + OPERATION_SLACK_BLOCKS, freeing)
+  }
+
+  // -- metadata blocks
+
+  metadata(blockIndex: number, verify: Verify): MetadataBlock {
+    this.#checkBlock(blockIndex)
+    return this.#cache.get(blockIndex, verify)
+  }
+  newMetadata(blockIndex: number, seal: Seal): MetadataBlock {
+    this.#checkBlock(blockIndex)
+    return this.#cache.create(blockIndex, seal)
+  }
+  markDirty(block: MetadataBlock, seal: Seal): void {
+    this.#cache.markDirty(block, seal)
+  }
+  #checkBlock(blockIndex: number): void {
+    if (!(blockIndex > 0 && blockIndex < this.geometry.blockCount))
+      throw new UmbraError('CORRUPT', `Block ${blockIndex} lies outside the file system`)
+  }
+
+  // -- inodes
+
+  inodeSeed(inode: Inode): number {
+    return this.#seed(inode.ino, inode.generation)
+  }
+  #seed(ino: number, generation: number): number {
+    write32(this.#seedScratch, 0, ino)
+    const crc = crc32c(this.checksumSeed, this.#seedScratch, 0, 4)
+    write32(this.#seedScratch, 0, generation)
+    return crc32c(crc, this.#seedScratch, 0, 4)
+  }
+
+  inode(ino: number): Inode {
+    const cached = this.#inodes.get(ino)
+    if (cached) return cached
+    const { firstInode, inodeCount, inodeSizeBytes } = this.geometry
+    const valid = Number.isInteger(ino) && ino <= inodeCount && (ino === ROOT_INO || ino >= firstInode)
+    if (!valid || !this.inodeAllocator.isUsed(ino)) throw posixError('ESTALE', `Inode ${ino} is not in use`)
+    const inode = new InodeObject(ino)
+    const block = this.#cache.get(this.inodeAllocator.tableBlock(ino))
+    const at = this.inodeAllocator.recordOffset(ino)
+    decodeInode(inode, block.bytes, at, inodeSizeBytes, (generation) => this.#seed(ino, generation))
+    if (inode.linkCount === 0 || inode.mode === 0) throw posixError('ESTALE', `Inode ${ino} is not in use`)
+    if (inode.flags & INODE_FLAG.EXTENTS) this.extents.checkRoot(inode)
+    this.#inodes.add(inode)
+    return inode
+  }
+
+  allocateInode(parent: Inode, mode: number, uid: number, gid: number): Inode {
+    const directory = (mode & S_IFMT) === S_IFDIR
+    const ino = this.inodeAllocator.allocate(parent.ino, directory)
+    this.#countsChanged = true
+    const inode = new InodeObject(ino)
+    const block = this.#cache.get(this.inodeAllocator.tableBlock(ino))
+    const before = recordGeneration(block.bytes, this.inodeAllocator.recordOffset(ino))
+    inode.generation = this.#newGeneration(before)
+    inode.mode = mode
+    inode.uid = uid
+    inode.gid = gid
+    const now = this.#now()
+    inode.atime = { ...now }
+    inode.mtime = { ...now }
+    inode.ctime = { ...now }
+    inode.crtime = { ...now }
+    inode.extraIsize = EXTRA_ISIZE
+    inode.xattrArea = new Uint8Array(this.geometry.inodeSizeBytes - INODE_BASE_SIZE_BYTES - EXTRA_ISIZE)
+    inode.flags = parent.flags & (INODE_FLAG.SYNC | INODE_FLAG.NODUMP | INODE_FLAG.NOATIME)
+    const type = mode & S_IFMT
+    if (type === S_IFREG || type === S_IFDIR || type === S_IFLNK) {
+      inode.flags |= INODE_FLAG.EXTENTS
+      initExtentRoot(inode)
+    }
+    this.#inodes.add(inode)
+    this.markInodeDirty(inode)
+    return inode
+  }
+
+  #newGeneration(before: number): number {
+    for (;;) {
+      if (this.#generationAt === GENERATION_POOL_BYTES) {
+        randomFillSync(this.#generationPool)
+        this.#generationAt = 0
+      }
+      const generation = read32(this.#generationPool, this.#generationAt)
+      this.#generationAt += 4
+      if (generation !== before) return generation
+    }
+  }
+
+  markInodeDirty(inode: Inode): void {
+    inode.inodeTransaction = this.device.transaction
+    if (inode.dirty || inode.orphaned) return
+    const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
+    this.#cache.markDirty(block, NO_SEAL)
+    inode.dirty = true
+    this.#dirtyInodes.add(inode)
+  }
+
+  dropInode(inode: Inode): void {
+    if (inode.orphaned) {
+      this.releaseOrphan(inode)
+      return
+    }
+    if (inode.openCount > 0 || inode.lookupCount > 0) {
+      this.makeOrphan(inode)
+      return
+    }
+    this.#freeContents(inode)
+    this.#freeRecord(inode)
+    this.#inodes.remove(inode.ino)
+  }
+
+  /** Frees every block of the inode, wherever its kind keeps them. */
+  #freeContents(inode: Inode): void {
+    if (inode.xattrBlock !== 0) this.#dropXattrBlock(inode)
+    if (inode.flags & INODE_FLAG.EXTENTS) this.releaseBlocks(inode, 0)
+  }
+
+  /** Frees number and record in the committed view. */
+  #freeRecord(inode: Inode): void {
+    this.#countsChanged = true
+    this.inodeAllocator.release(inode.ino, inode.isDirectory)
+    const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
+    const at = this.inodeAllocator.recordOffset(inode.ino)
+    const { inodeSizeBytes } = this.geometry
+    inode.deletedAtSec = Math.min(Math.max(1, Math.floor(this.#now().sec)), 0xffffffff)
+    encodeFreeInode(
+      block.bytes,
+      at,
+      inodeSizeBytes,
+      inode.generation,
+      inode.deletedAtSec,
+      this.inodeSeed(inode),
+    )
+    this.#cache.markDirty(block, NO_SEAL)
+    this.#dirtyInodes.delete(inode)
+    inode.dirty = false
+  }
+
+  makeOrphan(inode: Inode): void {
+    if (inode.orphaned) return
+    // A shared xattr block stays behind for its other owners: the orphan does without it.
+    if (inode.xattrBlock !== 0 && this.#xattrReferences(inode.xattrBlock) > 1) this.#dropXattrBlock(inode)
+    this.#eachBlock(inode, (block, count) => this.allocator.moveToOverlay(block, count))
+    this.#freeRecord(inode)
+    inode.orphaned = true
+    this.#overlay.inodes.add(inode.ino)
+  }
+
+  adoptOrphan(inode: Inode): void {
+    if (!inode.orphaned) return
+    this.#countsChanged = true
+    this.#eachBlock(inode, (block, count) => this.allocator.moveFromOverlay(block, count))
+    this.#overlay.inodes.delete(inode.ino)
+    this.inodeAllocator.take(inode.ino, inode.isDirectory)
+    inode.orphaned = false
+    inode.deletedAtSec = 0
+    this.markInodeDirty(inode)
+  }
+
+  releaseOrphan(inode: Inode): void {
+    if (!inode.orphaned || inode.openCount > 0 || inode.lookupCount > 0) return
+    this.#freeContents(inode)
+    this.#overlay.inodes.delete(inode.ino)
+    this.#inodes.remove(inode.ino)
+  }
+
+  /** Visits every run of blocks that the inode holds, tree and xattr blocks included. */
+  #eachBlock(inode: Inode, visit: (blockIndex: number, count: number) => void): void {
+    if (inode.xattrBlock !== 0) visit(inode.xattrBlock, 1)
+    if ((inode.flags & INODE_FLAG.EXTENTS) === 0) return
+    this.extents.forEachNode(inode, (block) => visit(block, 1))
+    this.extents.forEach(inode, (_fileBlock, count, block) => visit(block, count))
+    this.#countsChanged = true
+  }
+
+  // -- xattr blocks, as far as freeing an inode needs them
+
+  #xattrReferences(blockIndex: number): number {
+    return read32(this.metadata(blockIndex, () => undefined).bytes, 4)
+  }
+
+  /** Gives up the inode's share of its xattr block. */
+  #dropXattrBlock(inode: Inode): void {
+    const block = this.metadata(inode.xattrBlock, () => undefined)
+    const references = read32(block.bytes, 4)
+    if (references > 1) {
+      write32(block.bytes, 4, references - 1)
+      const blockIndex = inode.xattrBlock
+      this.#cache.markDirty(block, (bytes) => this.#sealXattr(bytes, blockIndex))
+    } else {
+      this.freeBlock(inode.xattrBlock, inode)
+    }
+    inode.xattrBlock = 0
+    inode.sectorCount -= BLOCK_SIZE_BYTES / 512
+  }
+
+  #sealXattr(bytes: Uint8Array, blockIndex: number): void {
+    const number = new Uint8Array(8)
+    write32(number, 0, blockIndex % 2 ** 32)
+    write32(number, 4, Math.floor(blockIndex / 2 ** 32))
+    write32(bytes, 16, 0)
+    write32(bytes, 16, crc32c(crc32c(this.checksumSeed, number), bytes))
+  }
+
+  // -- blocks of a file
+
+  mapBlock(inode: Inode, fileBlock: number): number {
+    this.extents.lookup(inode, fileBlock, this.#run)
+    return this.#run.unwritten ? 0 : this.#run.deviceBlock
+  }
+
+  appendBlock(inode: Inode, fileBlock: number): number {
+    const needed = this.extents.blocksNeeded(inode, fileBlock, 1)
+    if (this.allocator.freeCount < needed + 1) throw posixError('ENOSPC', 'No free blocks in the file system')
+    const block = this.allocator.allocate(this.extents.goal(inode, fileBlock), 1, inode.orphaned)
+    this.#countsChanged = true
+    this.extents.insert(inode, fileBlock, 1, block, false)
+    inode.sectorCount += BLOCK_SIZE_BYTES / 512
+    inode.mappingTransaction = this.device.transaction
+    this.markInodeDirty(inode)
+    return block
+  }
+
+  releaseBlocks(inode: Inode, fromFileBlock: number): void {
+    const metadata = !inode.isRegular
+    this.#countsChanged = true
+    this.extents.remove(inode, fromFileBlock, 2 ** 32, (block, count) => {
+      inode.sectorCount -= count * (BLOCK_SIZE_BYTES / 512)
+      this.allocator.free(block, count, inode.orphaned, metadata)
+    })
+    inode.mappingTransaction = this.device.transaction
+    this.markInodeDirty(inode)
+  }
+
+  // -- loose blocks
+
+  allocateBlock(inode: Inode): number {
+    this.#countsChanged = true
+    return this.allocator.allocate(this.homeBlock(inode), 1, inode.orphaned)
+  }
+  freeBlock(blockIndex: number, inode: Inode): void {
+    this.#countsChanged = true
+    this.allocator.free(blockIndex, 1, inode.orphaned, true)
+  }
+
+  homeBlock(inode: Inode): number {
+    return this.inodeAllocator.groupOf(inode.ino) * this.geometry.blocksPerGroup + 1
+  }
+
+  // -- what makes it durable
+
+  /** Hands all dirty metadata to the device, sealed. Called before each commit's cut. */
+  flush(): void {
+    if (this.readOnly) return
+    const table = this.#overlay.takeTable()
+    if (table) this.device.writeSideTable(table)
+    const { inodeSizeBytes } = this.geometry
+    for (const inode of this.#dirtyInodes) {
+      const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
+      const at = this.inodeAllocator.recordOffset(inode.ino)
+      encodeInode(inode, block.bytes, at, inodeSizeBytes, this.inodeSeed(inode))
+      inode.dirty = false
+    }
+    this.#dirtyInodes.clear()
+    const changed = this.#cache.dirtyCount > 0 || this.#groups.dirtyBlockCount > 0 || this.#countsChanged
+    this.#groups.flush()
+    this.#cache.flush()
+    if (changed) this.#writeSuperblock()
+    this.#countsChanged = false
+  }
+
+  #writeSuperblock(): void {
+    const raw = this.#superblock.subarray(
+      SUPERBLOCK_OFFSET_BYTES,
+      SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_SIZE_BYTES,
+    )
+    const free = this.allocator.committedFreeCount
+    write32(raw, SB.FREE_BLOCKS_LOW, free % 2 ** 32)
+    write32(raw, SB.FREE_BLOCKS_HIGH, Math.floor(free / 2 ** 32))
+    write32(raw, SB.FREE_INODES, this.inodeAllocator.committedFreeCount)
+    write32(raw, SB.WRITTEN_AT, Math.min(Math.max(0, Math.floor(this.#now().sec)), 0xffffffff))
+    write16(raw, SB.STATE, read16(raw, SB.STATE) | STATE_VALID)
+    write32(raw, SB.CHECKSUM, superblockChecksum(raw))
+    this.device.writeMetadata(0, this.#superblock, 0)
+  }
+
+  /** After a crash: what unlinked files held is still mapped in the volume; gives it back. */
+  #discardOrphans(): void {
+    const bytes = this.device.readSideTable()
+    if (bytes.length === 0) return
+    const table = decodeOrphanTable(bytes)
+    if (table.trimAll) this.trim()
+    for (const run of table.runs) this.#discardFree(run.blockIndex, run.blockCount)
+    this.device.writeSideTable(new Uint8Array(0))
+  }
+
+  #discardFree(blockIndex: number, blockCount: number): void {
+    const { blocksPerGroup, blockCount: total } = this.geometry
+    for (let block = blockIndex; block < Math.min(blockIndex + blockCount, total); block++) {
+      const group = Math.floor(block / blocksPerGroup)
+      const bitmap = this.#groups.peekBlockBitmap(group)
+      if (bitmap && !isSet(bitmap.bytes, block % blocksPerGroup)) this.device.discard(block, 1)
+    }
+  }
+
+  /** Discards every free block of initialised groups (FITRIM). */
+  trim(): void {
+    for (let group = 0; group < this.geometry.groupCount; group++) {
+      const bitmap = this.#groups.peekBlockBitmap(group)
+      if (!bitmap) continue
+      const limit = groupBlockCount(this.geometry, group)
+      const held = this.#overlay.bits(group)
+      for (let at = findClear(bitmap.bytes, 0, limit); at >= 0; ) {
+        if (!held || !isSet(held, at)) this.device.discard(group * this.geometry.blocksPerGroup + at, 1)
+        at = findClear(bitmap.bytes, at + 1, limit)
+      }
+    }
+  }
+}
+
+/** Milliseconds are finer than the tick that the kernel's own file systems stamp with. */
+function systemTime(): Time {
+  const ms = Date.now()
+  const sec = Math.floor(ms / 1000)
+  return { sec, nsec: (ms - sec * 1000) * 1_000_000 }
+}
