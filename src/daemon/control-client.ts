@@ -4,16 +4,10 @@
 // connection closes or the deadline passes.
 
 import { connect, type Socket } from 'node:net'
-import {
-  createMessageConnection,
-  type MessageConnection,
-  type RequestType,
-  type RequestType0,
-  SocketMessageReader,
-  SocketMessageWriter,
-} from 'vscode-jsonrpc/node.js'
+import type { MessageConnection, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
 import { UmbraError } from '../base/errors.ts'
 import { fromWire, type WireError } from './control-protocol.ts'
+import { connectionOver } from './socket-connection.ts'
 
 const CONNECT_TIMEOUT_MS = 10_000
 /** A flush writes what the kernel holds back, on a slow disk; nothing legitimate takes longer. */
@@ -29,10 +23,7 @@ export class ControlClient {
   private constructor(path: string, socket: Socket) {
     this.path = path
     this.#socket = socket
-    this.#connection = createMessageConnection(
-      new SocketMessageReader(socket),
-      new SocketMessageWriter(socket),
-    )
+    this.#connection = connectionOver(socket)
     this.whenClosed = new Promise((resolve) => socket.once('close', () => resolve()))
     this.#closed = this.whenClosed.then(() => {
       throw new UmbraError('UNAVAILABLE', 'The daemon closed the connection')
@@ -57,7 +48,6 @@ export class ControlClient {
       socket.once('connect', () => {
         clearTimeout(timer)
         socket.removeAllListeners('error')
-        socket.on('error', () => {})
         resolve(new ControlClient(path, socket))
       })
     })

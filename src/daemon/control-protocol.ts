@@ -94,7 +94,7 @@ export function toWire(thrown: unknown): ResponseError<WireError> {
 /** The UmbraError that the other side threw; a broken connection becomes UNAVAILABLE. */
 export function fromWire(thrown: unknown): UmbraError {
   if (thrown instanceof UmbraError) return thrown
-  if (thrown instanceof ResponseError) {
+  if (thrown instanceof ResponseError && thrown.data !== undefined) {
     const data = thrown.data as Partial<WireError> | undefined
     const code = data?.code !== undefined && Object.hasOwn(ERROR_CODES, data.code) ? data.code : 'IO_FAILED'
     return new UmbraError(code, thrown.message, data?.context ?? {}, thrown)

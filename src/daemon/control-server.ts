@@ -6,15 +6,9 @@
 
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
-import {
-  createMessageConnection,
-  type MessageConnection,
-  type RequestType,
-  type RequestType0,
-  SocketMessageReader,
-  SocketMessageWriter,
-} from 'vscode-jsonrpc/node.js'
+import type { MessageConnection, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
 import { toWire, type WireError } from './control-protocol.ts'
+import { connectionOver } from './socket-connection.ts'
 
 /** One client's connection, as handlers see it. */
 export class Session {
@@ -82,12 +76,8 @@ export class ControlServer {
 
   #accept(socket: Socket): void {
     const session = new Session()
-    const connection = createMessageConnection(
-      new SocketMessageReader(socket),
-      new SocketMessageWriter(socket),
-    )
+    const connection = connectionOver(socket)
     this.#sockets.add(socket)
-    socket.on('error', () => socket.destroy())
     socket.on('close', () => {
       this.#sockets.delete(socket)
       session.end()
