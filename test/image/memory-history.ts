@@ -5,34 +5,7 @@ import { BLOCK_SIZE_BYTES } from '../../src/base/units.ts'
 import { randomUuid } from '../../src/base/uuid.ts'
 import type { BlockReader, ImagePoint, ImageSource } from '../../src/image/image-source.ts'
 import type { DeltaExtent } from '../../src/volume/points.ts'
-
-/** A small deterministic generator (mulberry32). */
-export class Random {
-  #state: number
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0
-  }
-
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0
-    let t = this.#state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return (t ^ (t >>> 14)) >>> 0
-  }
-
-  below(limit: number): number {
-    return this.next() % limit
-  }
-}
-
-/** The seed of a run: UMBRA_SEED replays one. */
-export function seedOf(t: { comment(...text: unknown[]): void }): number {
-  const seed = Number(process.env['UMBRA_SEED'] ?? (Date.now() ^ (process.pid << 8)) >>> 0)
-  t.comment(`seed ${seed}; replay with UMBRA_SEED=${seed}`)
-  return seed
-}
+import type { Random } from '../support/random.ts'
 
 class MapDevice implements BlockReader {
   readonly blockCount: number
@@ -184,7 +157,7 @@ export class MemoryHistory {
 export function randomBlock(random: Random): Buffer {
   const block = Buffer.alloc(BLOCK_SIZE_BYTES)
   // Words here and there are enough to tell blocks apart, and leave room for compression.
-  for (let at = 0; at < BLOCK_SIZE_BYTES; at += 64) block.writeUInt32LE(random.next(), at)
+  for (let at = 0; at < BLOCK_SIZE_BYTES; at += 64) block.writeUInt32LE(random.below(2 ** 32), at)
   return block
 }
 

@@ -8,7 +8,8 @@ import { BLOCK_SIZE_BYTES, TIB } from '../../src/base/units.ts'
 import type { ImageSource } from '../../src/image/image-source.ts'
 import { planQcow2 } from '../../src/image/qcow2-layout.ts'
 import { writeQcow2 } from '../../src/image/qcow2-writer.ts'
-import { MemoryHistory, Random, randomBlock, seedOf } from './memory-history.ts'
+import { chosenSeed, Random } from '../support/random.ts'
+import { MemoryHistory, randomBlock } from './memory-history.ts'
 import { scratchFolder, tool } from './scratch.ts'
 
 async function checkIsClean(t: { is(a: unknown, b: unknown, c: string): void }, path: string): Promise<void> {
@@ -18,7 +19,7 @@ async function checkIsClean(t: { is(a: unknown, b: unknown, c: string): void }, 
 }
 
 test('writeQcow2() makes chains that qemu reads as the volume, after random histories', async (t) => {
-  const seed = seedOf(t)
+  const seed = chosenSeed(t)
   for (let round = 0; round < 4; round++) {
     const random = new Random(seed + round)
     const at = scratchFolder(t)
@@ -113,7 +114,7 @@ function extentsOf(source: ImageSource): [number, number][] {
 
 test('writeQcow2() leaves a bitmap that qemu-nbd serves as exactly our delta', async (t) => {
   const at = scratchFolder(t)
-  const random = new Random(seedOf(t))
+  const random = new Random(chosenSeed(t))
   const history = new MemoryHistory(40_000)
   history.churn(random, 50)
   history.cut('base "ü"')
@@ -152,7 +153,7 @@ test('writeQcow2() of an empty delta, an empty volume and a one-block volume is 
 
 test('writeQcow2() takes larger clusters where 4 KiB ends, and qemu agrees', async (t) => {
   const at = scratchFolder(t)
-  const random = new Random(seedOf(t))
+  const random = new Random(chosenSeed(t))
   for (const [blockCount, clusterBits] of [
     [(8 * TIB) / BLOCK_SIZE_BYTES, 12],
     [(8 * TIB) / BLOCK_SIZE_BYTES + 1, 13],

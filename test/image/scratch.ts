@@ -1,24 +1,18 @@
 // A folder for one test, and foreign tools run in it with a deadline.
 
-import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { type ErrorCode, hasCode } from '../../src/base/errors.ts'
-
-const run = promisify(execFile)
+import { run } from '../support/run.ts'
+import { tempFolder } from '../support/temp.ts'
 
 export function scratchFolder(t: { teardown(fn: () => unknown): void }): (name: string) => string {
-  const folder = mkdtempSync(join(tmpdir(), 'umbra-image-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const folder = tempFolder(t)
   return (name) => join(folder, name)
 }
 
 /** Runs a tool; @returns its standard output. Throws on a non-zero exit code. */
 export async function tool(program: string, ...args: string[]): Promise<string> {
-  const { stdout } = await run(program, args, { timeout: 60_000, maxBuffer: 64 * 1024 * 1024 })
-  return stdout
+  return (await run(program, args)).stdout
 }
 
 /** Awaits `work` and demands an UmbraError of one of these codes. */
