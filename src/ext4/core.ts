@@ -75,6 +75,8 @@ export interface Ext4Core {
   mapBlock(inode: Inode, fileBlock: number): number
   /** Allocates and maps one metadata block of a directory or long symlink at `fileBlock`. */
   appendBlock(inode: Inode, fileBlock: number): number
+  /** Metadata blocks that freeing the whole inode may dirty: add it to begin() before the last link goes. */
+  releaseCost(inode: Inode): number
   /** Frees the file's blocks from `fromFileBlock` on; size is the caller's. */
   releaseBlocks(inode: Inode, fromFileBlock: number): void
 

@@ -85,7 +85,6 @@ export class Ext4Structure implements Ext4Core {
   readonly #seedScratch = new Uint8Array(4)
   readonly #generationPool = new Uint8Array(GENERATION_POOL_BYTES)
   #generationAt = GENERATION_POOL_BYTES
-  #countsChanged = false
 
   /**
    * Opens the file system on `device`.
@@ -197,7 +196,6 @@ export class Ext4Structure implements Ext4Core {
   allocateInode(parent: Inode, mode: number, uid: number, gid: number): Inode {
     const directory = (mode & S_IFMT) === S_IFDIR
     const ino = this.inodeAllocator.allocate(parent.ino, directory)
-    this.#countsChanged = true
     const inode = new InodeObject(ino)
     const block = this.#cache.get(this.inodeAllocator.tableBlock(ino))
     const before = recordGeneration(block.bytes, this.inodeAllocator.recordOffset(ino))
@@ -266,7 +264,6 @@ export class Ext4Structure implements Ext4Core {
 
   /** Frees number and record in the committed view. */
   #freeRecord(inode: Inode): void {
-    this.#countsChanged = true
     this.inodeAllocator.release(inode.ino, inode.isDirectory)
     const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
     const at = this.inodeAllocator.recordOffset(inode.ino)
@@ -297,7 +294,6 @@ export class Ext4Structure implements Ext4Core {
 
   adoptOrphan(inode: Inode): void {
     if (!inode.orphaned) return
-    this.#countsChanged = true
     this.#eachBlock(inode, (block, count) => this.allocator.moveFromOverlay(block, count))
     this.#overlay.inodes.delete(inode.ino)
     this.inodeAllocator.take(inode.ino, inode.isDirectory)
@@ -319,7 +315,6 @@ export class Ext4Structure implements Ext4Core {
     if ((inode.flags & INODE_FLAG.EXTENTS) === 0) return
     this.extents.forEachNode(inode, (block) => visit(block, 1))
     this.extents.forEach(inode, (_fileBlock, count, block) => visit(block, count))
-    this.#countsChanged = true
   }
 
   // -- xattr blocks, as far as freeing an inode needs them
@@ -362,7 +357,6 @@ export class Ext4Structure implements Ext4Core {
     const needed = this.extents.blocksNeeded(inode, fileBlock, 1)
     if (this.allocator.freeCount < needed + 1) throw posixError('ENOSPC', 'No free blocks in the file system')
     const block = this.allocator.allocate(this.extents.goal(inode, fileBlock), 1, inode.orphaned)
-    this.#countsChanged = true
     this.extents.insert(inode, fileBlock, 1, block, false)
     inode.sectorCount += BLOCK_SIZE_BYTES / 512
     inode.mappingTransaction = this.device.transaction
@@ -370,9 +364,27 @@ export class Ext4Structure implements Ext4Core {
     return block
   }
 
+  releaseCost(inode: Inode): number {
+    let cost = 4
+    let last = -1
+    if ((inode.flags & INODE_FLAG.EXTENTS) === 0) return cost
+    const { blocksPerGroup } = this.geometry
+    const visit = (block: number) => {
+      const group = Math.floor(block / blocksPerGroup)
+      if (group !== last) cost++
+      last = group
+    }
+    this.extents.forEachNode(inode, visit)
+    this.extents.forEach(inode, (_fileBlock, count, block) => {
+      visit(block)
+      visit(block + count - 1)
+    })
+    // A bitmap is one block however often a fragmented file comes back to it; so is a descriptor's.
+    return Math.min(cost, 4 + this.geometry.groupCount) + Math.ceil(this.geometry.groupCount / 64)
+  }
+
   releaseBlocks(inode: Inode, fromFileBlock: number): void {
     const metadata = !inode.isRegular
-    this.#countsChanged = true
     this.extents.remove(inode, fromFileBlock, 2 ** 32, (block, count) => {
       inode.sectorCount -= count * (BLOCK_SIZE_BYTES / 512)
       this.allocator.free(block, count, inode.orphaned, metadata)
@@ -384,11 +396,9 @@ export class Ext4Structure implements Ext4Core {
   // -- loose blocks
 
   allocateBlock(inode: Inode): number {
-    this.#countsChanged = true
     return this.allocator.allocate(this.homeBlock(inode), 1, inode.orphaned)
   }
   freeBlock(blockIndex: number, inode: Inode): void {
-    this.#countsChanged = true
     this.allocator.free(blockIndex, 1, inode.orphaned, true)
   }
 
@@ -411,11 +421,10 @@ export class Ext4Structure implements Ext4Core {
       inode.dirty = false
     }
     this.#dirtyInodes.clear()
-    const changed = this.#cache.dirtyCount > 0 || this.#groups.dirtyBlockCount > 0 || this.#countsChanged
+    const changed = this.#cache.dirtyCount > 0 || this.#groups.dirtyBlockCount > 0
     this.#groups.flush()
     this.#cache.flush()
     if (changed) this.#writeSuperblock()
-    this.#countsChanged = false
   }
 
   #writeSuperblock(): void {
