@@ -58,6 +58,24 @@ test('writeQcow2() makes chains that qemu reads as the volume, after random hist
   }
 })
 
+test('the comparison with qemu notices a delta that lacks one extent (planted fault)', async (t) => {
+  const at = scratchFolder(t)
+  const random = new Random(chosenSeed(t))
+  const history = new MemoryHistory(3000)
+  history.churn(random, 40)
+  history.cut()
+  for (let i = 0; i < 30; i++) history.write(100 * i, randomBlock(random))
+  history.cut()
+  const delta = history.delta(0, 1)
+  const extents = [...delta.extents()]
+  extents.splice(random.below(extents.length), 1)
+  await writeQcow2(history.full(0), at('0.qcow2'))
+  const backing = { name: '0.qcow2', format: 'qcow2' }
+  await writeQcow2({ ...delta, extents: () => extents }, at('1.qcow2'), { backing })
+  writeFileSync(at('1.raw'), history.content(1))
+  await t.exception(tool('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', at('1.qcow2'), at('1.raw')))
+})
+
 test('writeQcow2() writes discards of a delta as zeros that hide the backing file', async (t) => {
   const at = scratchFolder(t)
   const history = new MemoryHistory(64)
