@@ -45,6 +45,11 @@ export class SnapshotTrees {
     return this.#bySlot.get(slot)
   }
 
+  /** The slot that a snapshot has or would get. */
+  slotFor(epoch: number): number {
+    return this.#byEpoch.get(epoch)?.slot ?? homeSlot(epoch)
+  }
+
   /** The open tree in a slot. @throws ESTALE when deleted or unknown, NotReady while it opens */
   inSlot(slot: number): SnapshotTree {
     let tree = this.#bySlot.get(slot)

@@ -1,0 +1,163 @@
+// Handlers of the requests about files' data and handles.
+//
+// Always true: a handle is the number 0, because handles have no state (counts belong to nodes), so
+// what the kernel guesses as a handle cannot be wrong; READ goes straight into the reply buffer, WRITE
+// out of the arena. Body offsets are those of wire-structs.ts.
+
+import { posixError } from '../base/errors.ts'
+import { OPEN_FLAGS } from './handle-names.ts'
+import type { Handler } from './handler.ts'
+import { FSYNC_FDATASYNC, LIMIT, OPCODE, OPEN_KILL_SUIDGID, ROOT_NODE_ID } from './protocol.ts'
+import { putU64 } from './reply-encoding.ts'
+import type { Ticket } from './request.ts'
+import {
+  CopyFileRangeIn,
+  CopyFileRangeOut,
+  FallocateIn,
+  FsyncIn,
+  LseekIn,
+  LseekOut,
+  OpenIn,
+  OpenOut,
+  ReadIn,
+  ReleaseIn,
+  WriteIn,
+  WriteOut,
+} from './wire-structs.ts'
+
+export const open: Handler = (context, request) => {
+  request.need(OpenIn.sizeBytes)
+  const { port, operations } = context
+  const flags = request.u32(0)
+  operations.open(request.nodeId, flags, (request.u32(4) & OPEN_KILL_SUIDGID) !== 0, request)
+  putU64(port.view, port.dataAt, 0)
+  port.view.setUint32(port.dataAt + 8, OPEN_FLAGS, true)
+  port.view.setUint32(port.dataAt + 12, 0, true)
+  if (!port.data(request, OpenOut.sizeBytes)) operations.release(request.nodeId, flags)
+}
+
+export const read: Handler = (context, request) => {
+  request.need(ReadIn.sizeBytes)
+  const { port, operations } = context
+  const lengthBytes = request.u32(16)
+  if (lengthBytes > LIMIT.MAX_WRITE_BYTES) throw posixError('EINVAL', 'a READ past the limit')
+  const buffer = port.borrow()
+  let result: number | Promise<number>
+  try {
+    result = operations.read(
+      request.nodeId,
+      request.u64(8),
+      lengthBytes,
+      buffer.bytes,
+      buffer.dataOffsetBytes,
+    )
+  } catch (error) {
+    port.giveBack(buffer)
+    throw error
+  }
+  if (typeof result === 'number') {
+    port.send(request, buffer, result)
+    port.giveBack(buffer)
+    return
+  }
+  context.later(
+    request,
+    result,
+    (to, count) => port.send(to, buffer, count),
+    () => port.giveBack(buffer),
+  )
+}
+
+export const write: Handler = (context, request) => {
+  request.need(WriteIn.sizeBytes)
+  const { port, operations } = context
+  const lengthBytes = request.u32(16)
+  request.need(WriteIn.sizeBytes + lengthBytes)
+  const written = operations.write(
+    request.nodeId,
+    request.u64(8),
+    lengthBytes,
+    request.arena,
+    request.arenaOffset(WriteIn.sizeBytes),
+    request.u32(20),
+    request,
+  )
+  port.view.setUint32(port.dataAt, written, true)
+  port.view.setUint32(port.dataAt + 4, 0, true)
+  port.data(request, WriteOut.sizeBytes)
+}
+
+/** Never again: the kernel writes dirty pages back before it would ask, and nothing else is to do. */
+export const flush: Handler = (context, request) => context.port.never(request)
+
+export const release: Handler = (context, request) => {
+  request.need(ReleaseIn.sizeBytes)
+  context.port.ok(request)
+  context.operations.release(request.nodeId, request.u32(8))
+}
+
+export const fsync: Handler = (context, request) => {
+  request.need(FsyncIn.sizeBytes)
+  const { port, operations } = context
+  const dataOnly = (request.u32(8) & FSYNC_FDATASYNC) !== 0
+  const done =
+    request.opcode === OPCODE.FSYNC
+      ? operations.fsync(request.nodeId, dataOnly)
+      : operations.fsyncdir(request.nodeId, dataOnly)
+  if (done === undefined) port.ok(request)
+  else context.later(request, done, (to) => port.ok(to))
+}
+
+/** syncfs(2), from kernels that send it: a commit, which is what syncing the root is. */
+export const syncfs: Handler = (context, request) => {
+  const done = context.operations.fsyncdir(ROOT_NODE_ID, false)
+  if (done === undefined) context.port.ok(request)
+  else context.later(request, done, (to) => context.port.ok(to))
+}
+
+export const fallocate: Handler = (context, request) => {
+  request.need(FallocateIn.sizeBytes)
+  context.operations.fallocate(request.nodeId, request.u32(24), request.u64(8), request.u64(16))
+  context.port.ok(request)
+}
+
+/**
+ * The kernel does not write back before it asks where data are. So while somebody holds the file open
+ * for writing under write-back, it is made to; where that is impossible the kernel is told to answer
+ * by itself for good (everything up to its size is data), which is less exact but never wrong.
+ */
+export const lseek: Handler = (context, request) => {
+  request.need(LseekIn.sizeBytes)
+  const { port, operations, flushInode } = context
+  const { nodeId } = request
+  const offsetBytes = request.u64(8)
+  const whence = request.u32(16)
+  const answer = (to: Ticket) => {
+    putU64(port.view, port.dataAt, operations.lseek(nodeId, offsetBytes, whence))
+    port.data(to, LseekOut.sizeBytes)
+  }
+  if (!context.writeBack || !operations.isOpenForWriting(nodeId)) answer(request)
+  else if (flushInode === undefined) port.never(request)
+  else context.later(request, flushInode(nodeId), answer)
+}
+
+export const copyFileRange: Handler = (context, request) => {
+  request.need(CopyFileRangeIn.sizeBytes)
+  if (request.u32(48) !== 0 || request.u32(52) !== 0) throw posixError('EINVAL', 'unknown flags')
+  const { port, operations } = context
+  const isWide = request.opcode === OPCODE.COPY_FILE_RANGE_64
+  const copied = operations.copyFileRange(
+    request.nodeId,
+    request.u64(8),
+    request.nodeIdAt(16),
+    request.u64(32),
+    request.u64(40),
+  )
+  const answer = (to: Ticket, count: number) => {
+    // The shorter answer has a u32 and padding where the wider one has a u64: the same bytes.
+    putU64(port.view, port.dataAt, count)
+    port.data(to, isWide ? CopyFileRangeOut.sizeBytes : WriteOut.sizeBytes)
+  }
+  if (typeof copied === 'number') answer(request, copied)
+  else context.later(request, copied, answer)
+}
