@@ -123,6 +123,8 @@ export class EchoFileSystem implements RequestHandler {
     if (node === FILE) view.setBigUint64(at + 8, BigInt(this.#sizeBytes), true)
     view.setUint32(at + 60, node === ROOT ? S_IFDIR | 0o755 : S_IFREG | 0o644, true)
     view.setUint32(at + 64, 1, true)
+    view.setUint32(at + 68, process.geteuid?.() ?? 0, true)
+    view.setUint32(at + 72, process.getegid?.() ?? 0, true)
     view.setUint32(at + 80, 4096, true)
   }
 

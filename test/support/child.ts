@@ -33,6 +33,7 @@ export class Child {
   #ended: ChildExit | undefined
   #wake: () => void = () => {}
   #said = ''
+  #dropped = ''
 
   constructor(process: ChildProcess, timeoutMs: number) {
     this.process = process
@@ -67,6 +68,7 @@ export class Child {
     for (;;) {
       for (let next = this.#messages.shift(); next; next = this.#messages.shift())
         if (next.type === type) return next
+        else this.#dropped += `${JSON.stringify(next)} `
       if (this.#ended) throw new Error(`The child ended before "${type}": ${this.#describe()}`)
       const leftMs = deadlineMs - Date.now()
       if (leftMs <= 0) throw new Error(`No "${type}" from the child in ${timeoutMs} ms: ${this.#describe()}`)
@@ -103,7 +105,7 @@ export class Child {
   }
 
   #describe(): string {
-    return `${JSON.stringify(this.#ended ?? 'still running')} ${this.#said}`
+    return `${JSON.stringify(this.#ended ?? 'still running')} ${this.#dropped}${this.#said}`
   }
 }
 

@@ -248,10 +248,19 @@ export function runFusermount(args: readonly string[], mountPoint: string, socke
 
 function fusermountRefused(said: string, mountPoint: string): UmbraError {
   const reason = said.trim().replace(/^fusermount3?: /, '') || 'it gave no reason'
-  const code = /busy/i.test(reason)
-    ? 'BUSY'
-    : /\/dev\/fuse|device not found/i.test(reason)
-      ? 'UNAVAILABLE'
-      : 'NOT_PERMITTED'
-  return new UmbraError(code, `fusermount3 refused ${mountPoint}: ${reason}`, { mountPoint })
+  const context = { mountPoint }
+  if (/device not found|No such (device|file).*\/dev\/fuse|\/dev\/fuse: No such/i.test(reason))
+    return new UmbraError(
+      'UNAVAILABLE',
+      `Cannot mount on ${mountPoint}: /dev/fuse is missing (${reason})`,
+      context,
+    )
+  if (/\/dev\/fuse/.test(reason))
+    return new UmbraError(
+      'NOT_PERMITTED',
+      `Cannot mount on ${mountPoint}: ${reason} (users need read and write permission on /dev/fuse)`,
+      context,
+    )
+  const code = /busy/i.test(reason) ? 'BUSY' : 'NOT_PERMITTED'
+  return new UmbraError(code, `fusermount3 refused ${mountPoint}: ${reason}`, context)
 }

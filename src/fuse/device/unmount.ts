@@ -11,6 +11,7 @@ import { systemError, UmbraError } from '../../base/errors.ts'
 import { runFusermount } from './mount.ts'
 import { canonicalMountPoint, MOUNT_TYPE, type MountEntry, mountAt, readMountTable } from './mount-table.ts'
 
+const MNT_FORCE = 1
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
 
@@ -32,7 +33,8 @@ export async function unmountDevice(path: string, options: { lazy?: boolean } = 
 export async function clearDeadMount(path: string): Promise<void> {
   const entry = await findOurMount(path)
   await abortConnection(entry)
-  await detach(entry.mountPoint, true)
+  const still = mountAt(await readMountTable(), entry.mountPoint)
+  if (still?.mountId === entry.mountId) await detach(entry.mountPoint, true)
 }
 
 /** The mount of ours that is visible at `path`. */
@@ -44,10 +46,22 @@ export async function findOurMount(path: string): Promise<MountEntry> {
 }
 
 /**
- * Best effort: where the control file system is not mounted, or is another user's, false is returned
- * and detaching alone must do.
+ * Whoever waits for the server gets an error from here on. For root a forced umount does it (and may
+ * unmount at once); others need the control file system, which not every machine has mounted.
+ * @returns whether either was possible
  */
 export async function abortConnection(entry: MountEntry): Promise<boolean> {
+  return (await abortByControlFile(entry)) || (await abortByForce(entry))
+}
+
+async function abortByForce(entry: MountEntry): Promise<boolean> {
+  if (process.geteuid?.() !== 0) return false
+  const result = await umountLater(entry.mountPoint, MNT_FORCE | UMOUNT_NOFOLLOW)
+  // Busy says that it is still mounted; by then the connection has been aborted.
+  return result === 0 || -result === constants.errno.EBUSY
+}
+
+async function abortByControlFile(entry: MountEntry): Promise<boolean> {
   try {
     const file = await open(`/sys/fs/fuse/connections/${entry.deviceMinor}/abort`, 'w')
     try {
@@ -61,11 +75,14 @@ export async function abortConnection(entry: MountEntry): Promise<boolean> {
   }
 }
 
+function umountLater(mountPoint: string, flags: number): Promise<number> {
+  return new Promise((done) => requireAddon().umountLater(mountPoint, flags, done))
+}
+
 async function detach(mountPoint: string, lazy: boolean): Promise<void> {
-  const addon = requireAddon()
   if (process.geteuid?.() === 0) {
     const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)
-    const result = await new Promise<number>((done) => addon.umountLater(mountPoint, flags, done))
+    const result = await umountLater(mountPoint, flags)
     if (result === 0) return
     if (-result !== constants.errno.EPERM) throw umountRefused(-result, mountPoint)
   }
