@@ -30,7 +30,10 @@ import {
 } from './map-node.ts'
 import type { DeltaExtent, Point, Snapshot, TreeRoot } from './points.ts'
 
-const EMPTY_NODE: NodeWords = new Uint32Array(WORDS_PER_NODE)
+/** A node that maps nothing. */
+export const EMPTY_NODE: NodeWords = new Uint32Array(WORDS_PER_NODE)
+/** The place of nodes that raiseTree() made up: no real node has it. */
+export const TOWER_BLOCK = PHYSICAL_BLOCK_MAX
 
 /**
  * What a reader who has `from` needs in order to have `to`; with `from` null, all data of `to`. A
@@ -69,8 +72,8 @@ function* walkBoth(
 ): Generator<DeltaExtent> {
   if (base !== null && isSameRoot(base, target)) return
   // At most one of the two is lower than the other.
-  const raisedBase = raise(reader, base, levels)
-  const raisedTarget = raise(raisedBase.reader, target, levels)
+  const raisedBase = raiseTree(reader, base, levels)
+  const raisedTarget = raiseTree(raisedBase.reader, target, levels)
   const through = raisedTarget.reader
   const baseNode = rootNode(through, raisedBase.root)
   yield* compareNodes(through, baseNode, rootNode(through, raisedTarget.root), levels - 1, 0)
@@ -183,7 +186,7 @@ function rootNode(reader: NodeReader, root: TreeRoot | null): NodeWords {
  * A tree with further levels put on top, as a volume that has grown has them: the old root hangs from
  * the first entry of nodes that only the walk sees.
  */
-function raise(
+export function raiseTree(
   reader: NodeReader,
   root: TreeRoot | null,
   levels: number,
@@ -195,7 +198,7 @@ function raise(
     const words: NodeWords = new Uint32Array(WORDS_PER_NODE)
     setEntry(words, 0, ENTRY_NODE, top.physicalBlock, top.birthEpoch, top.checksum)
     top = {
-      physicalBlock: PHYSICAL_BLOCK_MAX,
+      physicalBlock: TOWER_BLOCK,
       birthEpoch: root.birthEpoch,
       checksum: tower.length,
       levels: level + 1,
@@ -203,7 +206,7 @@ function raise(
     tower.push(words)
   }
   const inTower = (physicalBlock: number, checksum: number) =>
-    physicalBlock === PHYSICAL_BLOCK_MAX ? tower[checksum] : undefined
+    physicalBlock === TOWER_BLOCK ? tower[checksum] : undefined
   return {
     reader: { node: (block, checksum) => inTower(block, checksum) ?? reader.node(block, checksum) },
     root: top,
