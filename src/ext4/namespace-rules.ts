@@ -8,10 +8,6 @@ import { NAME_LENGTH_MAX } from './directory-block.ts'
 import { INODE_FLAG, type Inode } from './inode.ts'
 
 export const LINK_MAX = 65_000
-const BLOCKS_PER_GROUP = 32_768
-const SECTORS_PER_BLOCK = 8
-/** Files are rarely spread wider than this many times the groups that they fill. */
-const SPREAD = 4
 
 /** @throws ENOENT (empty) ENAMETOOLONG EINVAL ('/' or NUL) */
 export function checkName(name: string): void {
@@ -56,10 +52,4 @@ export function addDirectoryLink(parent: Inode): void {
 /** A subdirectory went. */
 export function dropDirectoryLink(parent: Inode): void {
   if (parent.linkCount > 2) parent.linkCount--
-}
-
-/** Metadata blocks that freeing the inode may dirty: bitmaps and descriptors of the groups it lies in. */
-export function freeingBlockCount(inode: Inode): number {
-  const blockCount = Math.ceil(inode.sectorCount / SECTORS_PER_BLOCK)
-  return Math.min(blockCount, SPREAD * (1 + Math.ceil(blockCount / BLOCKS_PER_GROUP))) + 2
 }

@@ -21,7 +21,6 @@ import {
   checkName,
   checkParent,
   dropDirectoryLink,
-  freeingBlockCount,
   isDots,
   LINK_MAX,
 } from './namespace-rules.ts'
@@ -114,7 +113,7 @@ export class Namespace {
     const isTemporary = inode.linkCount === 0 && this.#temporaries.has(inode)
     if (inode.linkCount === 0 && !isTemporary) throw posixError('ENOENT')
     if (inode.linkCount >= LINK_MAX) throw posixError('EMLINK')
-    this.#core.begin(CREATE_DIRTY_BLOCKS + (isTemporary ? freeingBlockCount(inode) : 0))
+    this.#core.begin(CREATE_DIRTY_BLOCKS + (isTemporary ? this.#core.releaseCost(inode) : 0))
     const place = this.#directories.reserve(parent, name)
     if (isTemporary) {
       this.#core.adoptOrphan(inode)
@@ -132,7 +131,7 @@ export class Namespace {
     const inode = this.#existing(parent, name)
     if (inode.isDirectory) throw posixError('EISDIR')
     checkMayRemove(parent, inode)
-    this.#core.begin(UNLINK_DIRTY_BLOCKS + freeingBlockCount(inode), true)
+    this.#core.begin(UNLINK_DIRTY_BLOCKS + this.#core.releaseCost(inode), true)
     this.#directories.remove(parent, name)
     this.#touch(parent)
     this.dropFileLink(inode)
@@ -146,7 +145,7 @@ export class Namespace {
     if (!directory.isDirectory) throw posixError('ENOTDIR')
     checkMayRemove(parent, directory)
     if (!this.#directories.isEmpty(directory)) throw posixError('ENOTEMPTY')
-    this.#core.begin(UNLINK_DIRTY_BLOCKS + freeingBlockCount(directory), true)
+    this.#core.begin(UNLINK_DIRTY_BLOCKS + this.#core.releaseCost(directory), true)
     this.#directories.remove(parent, name)
     dropDirectoryLink(parent)
     this.#touch(parent)

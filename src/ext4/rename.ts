@@ -17,7 +17,6 @@ import {
   checkName,
   checkParent,
   dropDirectoryLink,
-  freeingBlockCount,
   isDots,
 } from './namespace-rules.ts'
 
@@ -97,7 +96,7 @@ export class Renamer {
   }
 
   #move(from: End, source: Inode, to: End, target: Inode | undefined, leaveWhiteout: boolean): void {
-    const freeing = target ? freeingBlockCount(target) : 0
+    const freeing = target ? this.#core.releaseCost(target) : 0
     this.#core.begin(RENAME_DIRTY_BLOCKS + freeing, target !== undefined)
     const place = target ? undefined : this.#directories.reserve(to.parent, to.name)
     const whiteout = leaveWhiteout ? this.#core.allocateInode(from.parent, S_IFCHR, 0, 0) : undefined
@@ -131,7 +130,7 @@ export class Renamer {
 
   /** A directory has changed its parent. */
   #adopt(directory: Inode, before: Inode, after: Inode): void {
-    if (before === after) return
+    if (before.ino === after.ino) return
     this.#directories.setParentIno(directory, after.ino)
     dropDirectoryLink(before)
     addDirectoryLink(after)
