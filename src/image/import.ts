@@ -8,11 +8,12 @@ import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import { type ChainOptions, type ImageChain, openChain } from './chain.ts'
-import { copyExtents } from './copy-extents.ts'
+import { type BlockSink, copyExtents } from './copy-extents.ts'
 import { ContentDigest } from './digest.ts'
 import type { ImageIdentity } from './identity.ts'
 import { type OutputOptions, writeOutput } from './output.ts'
 import { type LongWork, Pace } from './pace.ts'
+import { writeSparsely } from './raw-writer.ts'
 import { stampOf, writeSidecar } from './sidecar.ts'
 import { forEachZeroRun } from './zero-runs.ts'
 
@@ -20,7 +21,7 @@ export interface ImportResult {
   /** Full identity of what was written; null for a foreign chain. */
   readonly identity: ImageIdentity | null
   readonly sizeBytes: number
-  /** Bytes that were not zero. */
+  /** Bytes of the images' data that went into it. */
   readonly dataBytes: number
 }
 
@@ -41,11 +42,9 @@ export async function importToRaw(
     const sizeBytes = options.foreign ? chain.sizeBytes : chain.blockCount * BLOCK_SIZE_BYTES
     const result = await writeOutput(target, options, async (output) => {
       output.truncate(sizeBytes)
-      const written = await copyContent(chain, options, (blockIndex, blockCount, bytes, at) => {
-        const offsetBytes = blockIndex * BLOCK_SIZE_BYTES
-        const lengthBytes = Math.min(blockCount * BLOCK_SIZE_BYTES, sizeBytes - offsetBytes)
-        output.write(offsetBytes, lengthBytes, bytes, at)
-      })
+      const written = await copyContent(chain, options, (blockIndex, blockCount, bytes) =>
+        writeSparsely(output, blockIndex, blockCount, bytes, sizeBytes),
+      )
       return { ...written, sizeBytes }
     })
     if (result.identity) await writeSidecarOrRemove(target, result.identity)
@@ -68,9 +67,11 @@ export async function importToDevice(
       'INVALID_ARGUMENT',
       `The target has ${device.blockCount} blocks, but the images hold ${chain.blockCount}`,
     )
-  const result = await copyContent(chain, work, (blockIndex, blockCount, bytes, at) => {
-    device.writeData(blockIndex, blockCount, bytes, at)
-  })
+  const result = await copyContent(chain, work, (blockIndex, blockCount, bytes) =>
+    forEachZeroRun(bytes, 0, blockCount, (isZero, first, count) => {
+      if (!isZero) device.writeData(blockIndex + first, count, bytes, first * BLOCK_SIZE_BYTES)
+    }),
+  )
   await device.commit()
   return { ...result, sizeBytes: chain.sizeBytes }
 }
@@ -89,29 +90,20 @@ export async function withChain<T>(
   }
 }
 
-type Writer = (blockIndex: number, blockCount: number, bytes: Buffer, offsetBytes: number) => void
-
-/** Hands every run of blocks that are not zero to `write`. */
+/** Hands every piece that may hold data to `write`. */
 async function copyContent(
   chain: ImageChain,
   work: LongWork,
-  write: Writer,
+  write: BlockSink,
 ): Promise<{ identity: ImageIdentity | null; dataBytes: number }> {
   const extents = [...chain.extents()]
   const totalBytes = extents.reduce((sum, extent) => sum + extent.blockCount, 0) * BLOCK_SIZE_BYTES
   const digest = new ContentDigest('full', chain.blockCount * BLOCK_SIZE_BYTES)
   const pace = new Pace(totalBytes, work)
-  let dataBytes = 0
-  await copyExtents(chain, extents, digest, pace, (blockIndex, blockCount, bytes) =>
-    forEachZeroRun(bytes, 0, blockCount, (isZero, first, count) => {
-      if (isZero) return
-      dataBytes += count * BLOCK_SIZE_BYTES
-      write(blockIndex + first, count, bytes, first * BLOCK_SIZE_BYTES)
-    }),
-  )
+  await copyExtents(chain, extents, digest, pace, write)
   pace.finish()
   const identity = chain.identity && { ...chain.identity, base: null, digest: digest.finish() }
-  return { identity, dataBytes }
+  return { identity, dataBytes: totalBytes }
 }
 
 async function writeSidecarOrRemove(target: string, identity: ImageIdentity): Promise<void> {

@@ -18,6 +18,7 @@ import {
   renameSync,
   rmSync,
   unlinkSync,
+  write,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -25,6 +26,7 @@ import { hasCode, UmbraError } from '../base/errors.ts'
 import { hostCall, hostError, writeFully } from './host-file.ts'
 
 const flushFile = promisify(fsync)
+const writeOnThread = promisify(write)
 
 export interface OutputOptions {
   /** Replace a file that exists. Default: refuse. */
@@ -53,6 +55,24 @@ export class OutputFile {
 
   write(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceOffset: number): void {
     writeFully(this.fd, this.path, offsetBytes, lengthBytes, source, sourceOffset)
+  }
+
+  /** Like write() on a thread; the source must stay as it is until it settles. */
+  async writeLater(
+    offsetBytes: number,
+    lengthBytes: number,
+    source: Uint8Array,
+    sourceOffset: number,
+  ): Promise<void> {
+    for (let done = 0; done < lengthBytes; ) {
+      try {
+        const at = offsetBytes + done
+        done += (await writeOnThread(this.fd, source, sourceOffset + done, lengthBytes - done, at))
+          .bytesWritten
+      } catch (error) {
+        throw hostError(error, `Cannot write ${this.path}`)
+      }
+    }
   }
 
   /** Sets the size; what was not written reads as zeros. */
@@ -110,16 +130,16 @@ export class OutputFile {
   }
 }
 
-/** Runs `write` on a new file; completes it when that returns, removes it when that throws. */
+/** Runs `fill` on a new file; completes it when that returns, removes it when that throws. */
 export async function writeOutput<T>(
   path: string,
   options: OutputOptions,
-  write: (output: OutputFile) => Promise<T>,
+  fill: (output: OutputFile) => Promise<T>,
 ): Promise<T> {
   const output = new OutputFile(path, options)
   let result: T
   try {
-    result = await write(output)
+    result = await fill(output)
   } catch (error) {
     output.discard()
     throw error

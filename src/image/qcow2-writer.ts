@@ -209,8 +209,10 @@ async function writeData(
   const extents = clusterExtents(source, layout.blocksPerCluster)
   await copyExtents(source.device, extents, digest, pace, (_blockIndex, blockCount, bytes) => {
     // Only the volume's last cluster can be short; nothing follows it.
-    output.write(offsetBytes, blockCount * BLOCK_SIZE_BYTES, bytes, 0)
-    offsetBytes += blockCount * BLOCK_SIZE_BYTES
+    const lengthBytes = blockCount * BLOCK_SIZE_BYTES
+    const written = output.writeLater(offsetBytes, lengthBytes, bytes, 0)
+    offsetBytes += lengthBytes
+    return written
   })
   pace.finish()
   return digest.finish()

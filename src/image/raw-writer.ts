@@ -12,7 +12,7 @@ import { ContentDigest } from './digest.ts'
 import { hostError } from './host-file.ts'
 import { IDENTITY_VERSION, type ImageIdentity } from './identity.ts'
 import type { ImageSource } from './image-source.ts'
-import { type OutputOptions, writeOutput } from './output.ts'
+import { type OutputFile, type OutputOptions, writeOutput } from './output.ts'
 import { type LongWork, Pace } from './pace.ts'
 import type { WrittenImage } from './qcow2-writer.ts'
 import { stampOf, writeSidecar } from './sidecar.ts'
@@ -37,10 +37,7 @@ export async function writeRaw(
     const digest = new ContentDigest('full', sizeBytes)
     const pace = new Pace(dataBytes, options)
     await copyExtents(source.device, source.extents(), digest, pace, (blockIndex, blockCount, bytes) =>
-      forEachZeroRun(bytes, 0, blockCount, (isZero, first, count) => {
-        const at = first * BLOCK_SIZE_BYTES
-        if (!isZero) output.write(blockIndex * BLOCK_SIZE_BYTES + at, count * BLOCK_SIZE_BYTES, bytes, at)
-      }),
+      writeSparsely(output, blockIndex, blockCount, bytes, sizeBytes),
     )
     pace.finish()
     return identityOf(source, digest.finish())
@@ -52,6 +49,27 @@ export async function writeRaw(
     throw error
   }
   return { identity, fileBytes: sizeBytes, dataBytes }
+}
+
+/** Writes what is not zero of a piece of a raw file; the rest is holes. */
+export function writeSparsely(
+  output: OutputFile,
+  blockIndex: number,
+  blockCount: number,
+  bytes: Buffer,
+  sizeBytes: number,
+): Promise<void> | undefined {
+  let whole: Promise<void> | undefined
+  forEachZeroRun(bytes, 0, blockCount, (isZero, first, count) => {
+    if (isZero) return
+    const at = first * BLOCK_SIZE_BYTES
+    const offsetBytes = blockIndex * BLOCK_SIZE_BYTES + at
+    const lengthBytes = Math.min(count * BLOCK_SIZE_BYTES, sizeBytes - offsetBytes)
+    // Many short runs are not worth a thread's time each.
+    if (count === blockCount) whole = output.writeLater(offsetBytes, lengthBytes, bytes, at)
+    else output.write(offsetBytes, lengthBytes, bytes, at)
+  })
+  return whole
 }
 
 /** Writes every byte of the volume to a stream, zeros included; the stream is left open. */
@@ -74,10 +92,15 @@ export async function streamRaw(
       if (pace.advance(count * BLOCK_SIZE_BYTES)) await pace.breathe()
     }
   }
-  await copyExtents(source.device, source.extents(), digest, pace, async (blockIndex, blockCount, bytes) => {
-    await zerosUpTo(blockIndex)
-    await sink.write(Buffer.from(bytes.subarray(0, blockCount * BLOCK_SIZE_BYTES)))
-    nextBlock = blockIndex + blockCount
+  let last = Promise.resolve()
+  await copyExtents(source.device, source.extents(), digest, pace, (blockIndex, blockCount, bytes) => {
+    last = last.then(async () => {
+      await zerosUpTo(blockIndex)
+      // A copy: a stream may pass the buffer on and keep it.
+      await sink.write(Buffer.from(bytes.subarray(0, blockCount * BLOCK_SIZE_BYTES)))
+      nextBlock = blockIndex + blockCount
+    })
+    return last
   })
   await zerosUpTo(source.blockCount)
   pace.finish()
