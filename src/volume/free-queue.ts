@@ -1,0 +1,147 @@
+// Blocks on their way from "no longer referred to" to "may be handed out again".
+//
+// Always true: a block freed in transaction T is released only when T is durable, because until
+// then the committed state is T-1, which refers to it; and only when no asynchronous read is in
+// flight that began before T's cut, because it may be reading the block. Blocks handed out and freed
+// within one uncommitted transaction are in no committed state: they go back at once unless a read
+// is in flight.
+
+import type { Allocator } from './allocator.ts'
+import type { MetadataPool } from './metadata-pool.ts'
+import type { Puncher } from './puncher.ts'
+
+/** Runs as pairs of start and count. */
+type Runs = number[]
+
+interface Batch {
+  readonly transaction: number
+  /** Reads with a lower ticket may refer to these blocks. */
+  readonly ticket: number
+  readonly data: Runs
+  readonly metadata: Runs
+}
+
+export class FreeQueue {
+  readonly #allocator: Allocator
+  readonly #pool: MetadataPool
+  readonly #puncher: Puncher
+  readonly #closed: Batch[] = []
+  readonly #inFlight = new Set<number>()
+  #data: Runs = []
+  #metadata: Runs = []
+  #nextTicket = 1
+  #durable: number
+  #pendingBlocks = 0
+
+  constructor(allocator: Allocator, pool: MetadataPool, puncher: Puncher, durableTransaction: number) {
+    this.#allocator = allocator
+    this.#pool = pool
+    this.#puncher = puncher
+    this.#durable = durableTransaction
+  }
+
+  /** Blocks freed but not released. */
+  get pendingBlocks(): number {
+    return this.#pendingBlocks
+  }
+
+  free(start: number, count: number, isMetadata: boolean): void {
+    this.#allocator.unuse(start, count)
+    if (this.#inFlight.size === 0 && this.#allocator.isFreshRun(start, count)) {
+      this.#release(start, count, isMetadata)
+      return
+    }
+    const runs = isMetadata ? this.#metadata : this.#data
+    const last = runs.length - 2
+    if (last >= 0 && (runs[last] as number) + (runs[last + 1] as number) === start && !startsGroup(start)) {
+      runs[last + 1] = (runs[last + 1] as number) + count
+    } else {
+      runs.push(start, count)
+    }
+    this.#pendingBlocks += count
+  }
+
+  /** The cut of a transaction: what was freed so far waits for it. */
+  cut(transaction: number): void {
+    if (this.#data.length === 0 && this.#metadata.length === 0) return
+    this.#closed.push({
+      transaction,
+      ticket: this.#nextTicket,
+      data: this.#data,
+      metadata: this.#metadata,
+    })
+    this.#data = []
+    this.#metadata = []
+  }
+
+  becameDurable(transaction: number): void {
+    this.#durable = transaction
+    this.#pump()
+  }
+
+  /** A read that will not finish at once begins; give the ticket back with endRead(). */
+  beginRead(): number {
+    const ticket = this.#nextTicket++
+    this.#inFlight.add(ticket)
+    return ticket
+  }
+
+  endRead(ticket: number): void {
+    this.#inFlight.delete(ticket)
+    if (this.#closed.length > 0) this.#pump()
+  }
+
+  #pump(): void {
+    for (;;) {
+      const batch = this.#closed[0]
+      if (batch === undefined || batch.transaction > this.#durable) return
+      // Tickets are handed out in order, and a Set keeps that order: the first is the oldest.
+      const [oldest] = this.#inFlight
+      if (oldest !== undefined && oldest < batch.ticket) return
+      this.#closed.shift()
+      this.#releaseBatch(batch)
+    }
+  }
+
+  #releaseBatch(batch: Batch): void {
+    for (const [start, count] of inOrder(batch.data)) {
+      this.#pendingBlocks -= count
+      this.#release(start, count, false)
+    }
+    for (const [start, count] of inOrder(batch.metadata)) {
+      this.#pendingBlocks -= count
+      this.#release(start, count, true)
+    }
+  }
+
+  #release(start: number, count: number, isMetadata: boolean): void {
+    if (isMetadata && this.#pool.giveBack(start, count)) return
+    this.#allocator.release(start, count)
+    this.#puncher.offer(start, count)
+  }
+}
+
+function startsGroup(block: number): boolean {
+  return block % 32768 === 0
+}
+
+/** The runs sorted by place, neighbours merged. */
+function* inOrder(runs: Runs): Iterable<[start: number, count: number]> {
+  const starts = Float64Array.from({ length: runs.length / 2 }, (_, i) => runs[i * 2] as number)
+  const counts = new Map<number, number>()
+  for (let i = 0; i < runs.length; i += 2) counts.set(runs[i] as number, runs[i + 1] as number)
+  starts.sort()
+  let start = -1
+  let count = 0
+  for (const next of starts) {
+    const length = counts.get(next) as number
+    if (next === start + count && start >= 0 && !startsGroup(next)) {
+      count += length
+      continue
+    }
+    if (start >= 0) yield [start, count]
+    start = next
+    count = length
+  }
+  if (start >= 0) yield [start, count]
+}

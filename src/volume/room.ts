@@ -1,0 +1,90 @@
+// How many metadata blocks a change can take in the worst case, and setting them aside first.
+//
+// Always true: before anything changes, the pool holds enough blocks, reserved from the host, for
+// the change, for what the file system has claimed, and for the commit; operations that do not give
+// space back also leave a reserve for those that do. So commits never fail for lack of space.
+
+import type { VolumeState } from './volume-state.ts'
+
+/** Blocks kept for unlink, truncate, discard and deleting snapshots: 1 MiB. */
+export const FREEING_RESERVE_BLOCKS = 256
+/** Catalog, directories and side table in one commit, beside what is counted exactly. */
+const COMMIT_BLOCKS = 40
+const ENTRIES_PER_LIST_NODE = 500
+
+export class Room {
+  readonly #state: VolumeState
+  readonly #blockCount: number
+  /** File-system blocks that are or may become dirty before the next cut. */
+  #claimedBlocks = 0
+
+  constructor(state: VolumeState, blockCount: number) {
+    this.#state = state
+    this.#blockCount = blockCount
+  }
+
+  /** @throws UmbraError OUT_OF_SPACE */
+  claim(dirtyBlockCount: number, freeing: boolean): void {
+    const before = this.#claimedBlocks
+    this.#claimedBlocks = dirtyBlockCount
+    try {
+      this.ensure(0, 0, freeing)
+    } catch (error) {
+      this.#claimedBlocks = before
+      throw error
+    }
+  }
+
+  /** The cut has taken what was claimed. */
+  settle(): void {
+    this.#claimedBlocks = 0
+  }
+
+  /**
+   * Makes room for `nodeCount` nodes or blocks of metadata and for dropping `dropCount` blocks.
+   * @throws UmbraError OUT_OF_SPACE with nothing changed
+   */
+  ensure(nodeCount: number, dropCount: number, freeing: boolean): void {
+    const claimed = this.#claimedBlocks
+    const nodes = nodeCount + (claimed === 0 ? 0 : claimed + this.scatteredNodes(claimed))
+    const need =
+      nodes +
+      this.#listNodes(nodes + dropCount) +
+      COMMIT_BLOCKS +
+      this.#state.deadList.pendingWrites +
+      this.#state.toFree.pendingWrites +
+      (freeing ? 0 : FREEING_RESERVE_BLOCKS)
+    if (this.#state.pool.freeBlocks < need) this.#state.pool.ensure(need)
+  }
+
+  /** Nodes above so many blocks anywhere. */
+  scatteredNodes(blockCount: number): number {
+    let nodes = 0
+    let atLevel = this.#blockCount
+    for (let level = 0; level < this.#state.map.root.levels; level++) {
+      atLevel = Math.ceil(atLevel / 256)
+      nodes += Math.min(blockCount, atLevel)
+    }
+    return nodes
+  }
+
+  /** Nodes above a range of blocks. */
+  rangeNodes(first: number, last: number): number {
+    let nodes = 0
+    let from = first
+    let to = last
+    for (let level = 0; level < this.#state.map.root.levels; level++) {
+      from = Math.floor(from / 256)
+      to = Math.floor(to / 256)
+      nodes += to - from + 1
+    }
+    return nodes
+  }
+
+  /** List nodes and directory blocks for dropping so many blocks. */
+  #listNodes(dropCount: number): number {
+    const snapshots = this.#state.catalog.snapshots.length
+    if (snapshots === 0 || dropCount === 0) return 0
+    return 2 * Math.min(dropCount, snapshots) + Math.ceil(dropCount / ENTRIES_PER_LIST_NODE) + 1
+  }
+}

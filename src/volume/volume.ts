@@ -1,0 +1,494 @@
+// The volume: a block device in one file, with snapshots that cost one commit.
+//
+// Always true: methods that change the present are synchronous and end in a whole state; the cut of
+// a commit lies between two of them. What createSnapshot() and its like do happens inside a cut and
+// is durable when their promise resolves. After the first failed write or flush nothing is written
+// any more: `failure` says why, changes throw READ_ONLY, reads go on.
+//
+// The storage belongs to the caller: close() leaves it open.
+
+import { UmbraError } from '../base/errors.ts'
+import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import type { BlockDevice } from '../storage/block-device.ts'
+import type { BlockStorage } from '../storage/block-storage.ts'
+import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
+import { CommitQueue } from './commit-queue.ts'
+import { type CreateOptions, createVolume } from './create-volume.ts'
+import type { NodeReader } from './map-node.ts'
+import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
+import { Room } from './room.ts'
+import { RunReader } from './run-reader.ts'
+import { SideTable } from './side-table.ts'
+import { SnapshotActions } from './snapshot-actions.ts'
+import { SnapshotDevice } from './snapshot-device.ts'
+import type { Superblock } from './superblock.ts'
+import { chooseSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
+import { VolumeState } from './volume-state.ts'
+import { Writer } from './writer.ts'
+
+export interface OpenOptions {
+  readonly readOnly?: boolean
+  /** Limit of the node cache; 64 MiB unless told. */
+  readonly cacheBytes?: number
+}
+
+/** A promise that a snapshot stays, for as long as this process lives or until it is released. */
+export interface Lease {
+  readonly id: string
+  readonly name: string
+  readonly volumeUuid: string
+  readonly root: TreeRoot
+  readonly epoch: number
+  readonly blockCount: number
+  release(): void
+}
+
+interface Action {
+  readonly run: () => void
+  readonly refuse: (error: unknown) => void
+}
+
+const CACHE_BYTES = 64 * 1024 * 1024
+
+export class Volume implements BlockDevice {
+  readonly storage: BlockStorage
+  readonly uuid: string
+  readonly label: string
+  readonly createdAtMs: number
+  readonly blockCount: number
+  readonly openReport: OpenReport
+  readonly #openedReadOnly: boolean
+  readonly #cacheBytes: number
+  readonly #queue: CommitQueue
+  readonly #reader: RunReader
+  readonly #callbacks: (() => void)[] = []
+  readonly #leases = new Map<string, number>()
+  #actions: Action[] = []
+  #state: VolumeState
+  #room: Room
+  #writer: Writer
+  #snapshotActions: SnapshotActions
+  #durable: Superblock
+  #failure: UmbraError | undefined
+  #isClosed = false
+
+  private constructor(storage: BlockStorage, options: OpenOptions) {
+    const readOnly = options.readOnly === true || storage.readOnly
+    const chosen = chooseSuperblock(storage, readOnly)
+    const { superblock } = chosen
+    this.storage = storage
+    this.uuid = superblock.uuid
+    this.label = superblock.label
+    this.createdAtMs = superblock.createdAtMs
+    this.blockCount = superblock.blockCount
+    this.#openedReadOnly = readOnly
+    this.#cacheBytes = options.cacheBytes ?? CACHE_BYTES
+    this.#durable = superblock
+    this.#state = new VolumeState(storage, superblock, this.#cacheBytes)
+    this.#room = new Room(this.#state, this.blockCount)
+    this.#queue = new CommitQueue(storage, {
+      checkWritable: () => this.#checkWritable(),
+      cut: () => this.#cut(),
+      becameDurable: (superblock) => this.#becameDurable(superblock),
+      failed: (error) => this.#fail(error),
+    })
+    this.#writer = new Writer(this.#state, this.#room, () => this.#queue.noteWrite())
+    this.#snapshotActions = new SnapshotActions(this.#state, this.#room, this.blockCount)
+    this.#reader = new RunReader(
+      storage,
+      { leaf: (position, wait) => this.#state.map.leaf(position, wait) },
+      this.blockCount,
+    )
+    const { transaction } = superblock
+    const { badCopies, fellBack } = chosen
+    const mended = readOnly ? [] : mendCopies(storage, chosen)
+    this.openReport = { transaction, badCopies, mended, fellBack }
+  }
+
+  /**
+   * Makes a volume in an empty storage and opens it.
+   * @throws UmbraError ALREADY_EXISTS, INVALID_ARGUMENT, OUT_OF_SPACE, IO_FAILED
+   */
+  static async create(storage: BlockStorage, options: CreateOptions & OpenOptions): Promise<Volume> {
+    await createVolume(storage, options)
+    return await Volume.open(storage, options)
+  }
+
+  /**
+   * @throws UmbraError NOT_A_VOLUME, UNSUPPORTED_VERSION, UNSUPPORTED_FEATURE, CHECKSUM_MISMATCH,
+   * CORRUPT, TRUNCATED, IO_FAILED
+   */
+  static async open(storage: BlockStorage, options: OpenOptions = {}): Promise<Volume> {
+    const volume = new Volume(storage, options)
+    if (volume.openReport.mended.length > 0) await storage.flush()
+    return volume
+  }
+
+  get readOnly(): boolean {
+    return this.#openedReadOnly || this.#failure !== undefined
+  }
+
+  /** Why nothing can be written any more; undefined while all is well. */
+  get failure(): UmbraError | undefined {
+    return this.#failure
+  }
+
+  get transaction(): number {
+    return this.#state.transaction
+  }
+
+  get durableTransaction(): number {
+    return this.#durable.transaction
+  }
+
+  get epoch(): number {
+    return this.#state.epoch
+  }
+
+  /** Reads nodes of snapshots' trees, and of the present's as of liveRoot(). */
+  get nodes(): NodeReader {
+    return this.#state.cache
+  }
+
+  /** The present's tree as of the last cut; commit first for what is there now. */
+  liveRoot(): TreeRoot {
+    return this.#state.lastCut.liveRoot
+  }
+
+  // -- reading
+
+  readSync(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): void {
+    this.#checkOpen()
+    this.#state.store.flush()
+    this.#reader.readSync(offsetBytes, lengthBytes, target, targetOffset)
+  }
+
+  tryRead(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): boolean {
+    this.#checkOpen()
+    this.#state.store.flush()
+    return this.#reader.tryRead(offsetBytes, lengthBytes, target, targetOffset)
+  }
+
+  async read(
+    offsetBytes: number,
+    lengthBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+  ): Promise<void> {
+    this.#checkOpen()
+    const { store, frees } = this.#state
+    store.flush()
+    const ticket = frees.beginRead()
+    try {
+      await this.#reader.read(offsetBytes, lengthBytes, target, targetOffset)
+    } finally {
+      frees.endRead(ticket)
+    }
+  }
+
+  // -- changing the present
+
+  writeData(blockIndex: number, blockCount: number, source: Uint8Array, sourceOffset: number): boolean {
+    this.#checkRange(blockIndex, blockCount)
+    if (blockCount === 0) return false
+    return this.#change(() => this.#writer.writeData(blockIndex, blockCount, source, sourceOffset))
+  }
+
+  writeMetadata(blockIndex: number, source: Uint8Array, sourceOffset: number): void {
+    this.#checkRange(blockIndex, 1)
+    this.#change(() => this.#writer.writeMetadata(blockIndex, source, sourceOffset))
+  }
+
+  /** @throws UmbraError OUT_OF_SPACE, with a part done, when not even the reserve is left */
+  discard(blockIndex: number, blockCount: number): void {
+    this.#checkRange(blockIndex, blockCount)
+    this.#change(() => this.#writer.discard(blockIndex, blockCount))
+  }
+
+  requireRoom(dirtyBlockCount: number, freeing: boolean): void {
+    this.#checkWritable()
+    this.#room.claim(dirtyBlockCount, freeing)
+  }
+
+  readSideTable(): Uint8Array {
+    return this.#state.sideTable.read()
+  }
+
+  writeSideTable(bytes: Uint8Array): void {
+    this.#checkWritable()
+    this.#room.ensure(SideTable.blocksFor(bytes.length), 0, true)
+    this.#change(() => {
+      this.#writer.isChanging = true
+      if (this.#state.sideTable.replace(bytes)) this.#state.isDirty = true
+      this.#writer.isChanging = false
+    })
+  }
+
+  async flush(): Promise<void> {
+    if (this.#openedReadOnly) return
+    this.#checkOpen()
+    this.#state.store.flush()
+    await this.#queue.flush()
+  }
+
+  async commit(): Promise<void> {
+    if (this.#openedReadOnly) return
+    this.#checkOpen()
+    await this.#queue.commit()
+  }
+
+  onBeforeCommit(write: () => void): void {
+    this.#callbacks.push(write)
+  }
+
+  // -- snapshots and bookmarks
+
+  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
+  async createSnapshot(name: string): Promise<Snapshot> {
+    this.#snapshotActions.checkNew(name)
+    return asSnapshot(await this.#inCut(() => this.#snapshotActions.createSnapshot(name)))
+  }
+
+  /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
+  async deleteSnapshot(name: string, options: { readonly keepBookmark?: boolean } = {}): Promise<void> {
+    await this.#inCut(() => {
+      const record = this.#snapshotRecord(name)
+      if (record.pinned) throw new UmbraError('PINNED', `Snapshot ${JSON.stringify(record.name)} is pinned`)
+      if (this.#leases.has(record.id)) {
+        throw new UmbraError('LEASED', `Snapshot ${JSON.stringify(record.name)} is in use`)
+      }
+      this.#snapshotActions.deleteSnapshot(record, options.keepBookmark === true)
+    })
+  }
+
+  /** Oldest first. */
+  snapshots(): Snapshot[] {
+    return this.#state.catalog.snapshots.map(asSnapshot)
+  }
+
+  /** Oldest first. */
+  bookmarks(): Bookmark[] {
+    return this.#state.catalog.bookmarks.map(asBookmark)
+  }
+
+  /** @throws UmbraError NOT_FOUND */
+  snapshot(nameOrId: string): Snapshot {
+    return asSnapshot(this.#snapshotRecord(nameOrId))
+  }
+
+  /** A snapshot or bookmark. @throws UmbraError NOT_FOUND */
+  point(nameOrId: string): Point {
+    const record = this.#record(nameOrId)
+    return record.kind === 'snapshot' ? asSnapshot(record) : asBookmark(record)
+  }
+
+  /** @throws UmbraError NOT_FOUND */
+  sizesOf(nameOrId: string): SnapshotSizes {
+    return this.#snapshotActions.sizesOf(this.#snapshotRecord(nameOrId))
+  }
+
+  /** Bytes that deleting all of these snapshots would free. @throws UmbraError NOT_FOUND */
+  freedIfDeleted(namesOrIds: readonly string[]): number {
+    return this.#snapshotActions.freedIfDeleted(namesOrIds.map((name) => this.#snapshotRecord(name)))
+  }
+
+  /** Keeps a snapshot from being deleted, durably. @throws UmbraError NOT_FOUND, READ_ONLY */
+  async pin(nameOrId: string): Promise<void> {
+    await this.#inCut(() => this.#snapshotActions.setPinned(this.#snapshotRecord(nameOrId), true))
+  }
+
+  async unpin(nameOrId: string): Promise<void> {
+    await this.#inCut(() => this.#snapshotActions.setPinned(this.#snapshotRecord(nameOrId), false))
+  }
+
+  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
+  async createBookmark(name: string): Promise<Bookmark> {
+    this.#snapshotActions.checkNew(name)
+    return asBookmark(await this.#inCut(() => this.#snapshotActions.createBookmark(name)))
+  }
+
+  /** @throws UmbraError NOT_FOUND, READ_ONLY */
+  async deleteBookmark(nameOrId: string): Promise<void> {
+    await this.#inCut(() => {
+      const record = this.#record(nameOrId)
+      if (record.kind !== 'bookmark') throw notFound('bookmark', nameOrId)
+      this.#snapshotActions.deleteBookmark(record)
+    })
+  }
+
+  /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
+  lease(nameOrId: string): Lease {
+    const { id, name, root, epoch, blockCount } = this.#snapshotRecord(nameOrId)
+    this.#leases.set(id, (this.#leases.get(id) ?? 0) + 1)
+    let isHeld = true
+    const release = () => {
+      if (!isHeld) return
+      isHeld = false
+      const left = (this.#leases.get(id) ?? 1) - 1
+      if (left > 0) this.#leases.set(id, left)
+      else this.#leases.delete(id)
+    }
+    return { id, name, volumeUuid: this.uuid, root, epoch, blockCount, release }
+  }
+
+  /** A read-only device; it fails with EVICTED once the snapshot is deleted. @throws UmbraError NOT_FOUND */
+  openSnapshot(nameOrId: string): BlockDevice {
+    const { id, name, root, epoch, blockCount } = this.#snapshotRecord(nameOrId)
+    const guard = {
+      check: () => {
+        this.#checkOpen()
+        if (this.#state.catalog.find(id)?.kind === 'snapshot') return
+        throw new UmbraError('EVICTED', `Snapshot ${JSON.stringify(name)} was deleted`)
+      },
+      beginRead: () => this.#state.frees.beginRead(),
+      endRead: (ticket: number) => this.#state.frees.endRead(ticket),
+    }
+    return new SnapshotDevice(this.storage, { root, epoch, blockCount, cache: this.#state.cache, guard })
+  }
+
+  // -- space, end
+
+  space(): SpaceReport {
+    const { liveBlocks, deadBlocks, allocator, frees, toFree, puncher } = this.#state
+    const pending = frees.pendingBlocks + toFree.blockCount + puncher.queuedBlocks
+    return {
+      liveBytes: liveBlocks * BLOCK_SIZE_BYTES,
+      snapshotBytes: deadBlocks * BLOCK_SIZE_BYTES,
+      allocatedBytes: allocator.usedBlocks * BLOCK_SIZE_BYTES,
+      pendingFreeBytes: pending * BLOCK_SIZE_BYTES,
+      virtualBytes: this.blockCount * BLOCK_SIZE_BYTES,
+    }
+  }
+
+  /** Frees everything that deleted snapshots held and gives it back to the host. */
+  async drain(): Promise<void> {
+    while (!this.#state.toFree.isEmpty) await this.commit()
+    await this.#state.puncher.drain()
+  }
+
+  /** Commits, gives unused space back and forgets everything. The storage stays open. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    try {
+      if (!this.readOnly) {
+        await this.commit()
+        await this.#state.releaseSpace()
+      }
+    } finally {
+      this.#state.puncher.stop()
+      this.#isClosed = true
+    }
+  }
+
+  // -- inside
+
+  /** Runs `action` in the next cut; resolves when it is durable. */
+  async #inCut<T>(action: () => T): Promise<T> {
+    this.#checkWritable()
+    let result: { readonly value: T } | undefined
+    let refusal: { readonly error: unknown } | undefined
+    this.#actions.push({
+      run: () => {
+        result = { value: action() }
+      },
+      refuse: (error) => {
+        refusal = { error }
+      },
+    })
+    await this.#queue.commit()
+    if (refusal) throw refusal.error
+    if (!result) throw new UmbraError('READ_ONLY', 'The volume became read-only before it was done')
+    return result.value
+  }
+
+  #cut(): Superblock | undefined {
+    for (const write of this.#callbacks) write()
+    this.#room.settle()
+    this.#state.store.flush()
+    if (!this.#state.hasChanges && this.#actions.length === 0) return undefined
+    this.#state.writeMap()
+    const actions = this.#actions
+    this.#actions = []
+    for (const action of actions) this.#runAction(action)
+    if (!this.#state.hasChanges) return undefined
+    return this.#state.finishCut()
+  }
+
+  /** An action that throws before it changed anything is refused by itself. */
+  #runAction(action: Action): void {
+    const wasDirty = this.#state.isDirty
+    this.#state.isDirty = false
+    try {
+      action.run()
+    } catch (error) {
+      if (this.#state.isDirty) throw error
+      action.refuse(error)
+    }
+    if (wasDirty) this.#state.isDirty = true
+  }
+
+  #becameDurable(superblock: Superblock): void {
+    this.#durable = superblock
+    this.#state.frees.becameDurable(superblock.transaction)
+  }
+
+  #change<T>(change: () => T): T {
+    this.#checkWritable()
+    try {
+      return change()
+    } catch (error) {
+      if (this.#writer.isChanging) this.#fail(error)
+      throw error
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure) return
+    this.#state.puncher.stop()
+    this.#failure =
+      error instanceof UmbraError
+        ? error
+        : new UmbraError('IO_FAILED', `Writing the volume failed: ${String(error)}`, {}, error)
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw new UmbraError('CLOSED', 'The volume is closed')
+  }
+
+  #checkWritable(): void {
+    this.#checkOpen()
+    if (this.#failure) {
+      throw new UmbraError(
+        'READ_ONLY',
+        `The volume turned read-only: ${this.#failure.message}`,
+        {},
+        this.#failure,
+      )
+    }
+    if (this.#openedReadOnly) throw new UmbraError('READ_ONLY', 'The volume was opened for reading only')
+  }
+
+  #checkRange(blockIndex: number, blockCount: number): void {
+    if (blockIndex >= 0 && blockCount >= 0 && blockIndex + blockCount <= this.blockCount) return
+    throw new UmbraError(
+      'INVALID_ARGUMENT',
+      `Blocks ${blockIndex} to ${blockIndex + blockCount} are not in a volume of ${this.blockCount}`,
+    )
+  }
+
+  #record(nameOrId: string): PointRecord {
+    const record = this.#state.catalog.find(nameOrId)
+    if (record) return record
+    throw notFound('snapshot or bookmark', nameOrId)
+  }
+
+  #snapshotRecord(nameOrId: string): PointRecord {
+    const record = this.#state.catalog.find(nameOrId)
+    if (record?.kind === 'snapshot') return record
+    throw notFound('snapshot', nameOrId)
+  }
+}
+
+function notFound(kind: string, nameOrId: string): UmbraError {
+  return new UmbraError('NOT_FOUND', `The volume has no ${kind} ${JSON.stringify(nameOrId)}`)
+}
