@@ -38,6 +38,8 @@ import type { Inode } from './inode.ts'
 const ROOT_ENTRIES = 4
 const BLOCK_ENTRIES = 340
 const SECTORS_PER_BLOCK = 8
+/** How far entries are moved between leaves to keep them full, in leaves. */
+const SHIFT_LEAVES_MAX = 16
 
 interface Step {
   bytes: Uint8Array
@@ -407,12 +409,59 @@ export class ExtentTree {
     return block
   }
 
-  /** Splits the highest full node below one with room, or makes the tree one level deeper. */
+  /** Moves entries aside, splits the highest full node below one with room, or deepens the tree. */
   #makeRoom(inode: Inode, fileBlock: number): void {
     let level = this.#depth
     while (level >= 0 && isFull(this.#path[level] as Step)) level--
+    if (this.#depth > 0 && this.#shift(inode, this.#depth - 1)) return
     if (level < 0) this.#growRoot(inode)
     else this.#split(inode, level, fileBlock)
+  }
+
+  /**
+   * Makes room in the full leaf below `level` by moving entries towards the nearest sibling that has
+   * some: leaves stay as full as e2fsck likes them. Appending keeps to full leaves by itself.
+   */
+  #shift(inode: Inode, level: number): boolean {
+    const parent = this.#path[level] as Step
+    const leaf = this.#path[level + 1] as Step
+    const last = entryCount(parent.bytes) - 1
+    const here = parent.index
+    if (here === last && leaf.index === entryCount(leaf.bytes) - 1) return false
+    for (let distance = 1; distance <= SHIFT_LEAVES_MAX; distance++) {
+      for (const side of [1, -1]) {
+        const index = here + side * distance
+        if (index < 0 || index > last) continue
+        const room = BLOCK_ENTRIES - entryCount(this.#child(inode, parent, index).bytes)
+        if (room === 0) continue
+        this.#shiftTowards(inode, parent, index, side, Math.ceil(room / 2))
+        return true
+      }
+    }
+    return false
+  }
+
+  /** Moves `count` entries from each leaf between the path's and `index` to the one behind it. */
+  #shiftTowards(inode: Inode, parent: Step, index: number, side: number, count: number): void {
+    for (let i = index; i !== parent.index; i -= side) {
+      const target = this.#child(inode, parent, i)
+      const source = this.#child(inode, parent, i - side)
+      if (side > 0) {
+        moveEntries(source.bytes, entryCount(source.bytes) - count, count, target.bytes, 0)
+        setEntryKey(parent.bytes, i, entryKey(target.bytes, 0))
+      } else {
+        moveEntries(source.bytes, 0, count, target.bytes, entryCount(target.bytes))
+        setEntryKey(parent.bytes, i + 1, entryKey(source.bytes, 0))
+      }
+      this.#touch(inode, { bytes: target.bytes, block: target, index: 0 })
+      this.#touch(inode, { bytes: source.bytes, block: source, index: 0 })
+    }
+    this.#touch(inode, parent)
+  }
+
+  /** The block of the parent's child at `index`. */
+  #child(inode: Inode, parent: Step, index: number): MetadataBlock {
+    return this.#load(inode, childBlock(parent.bytes, index), nodeDepth(parent.bytes) - 1)
   }
 
   #growRoot(inode: Inode): void {
@@ -471,28 +520,45 @@ export class ExtentTree {
     this.#allocator.free(step.block.blockIndex, 1, inode.orphaned, true)
   }
 
-  /** Joins the node at `level` with a sibling when both fit in one with a quarter to spare. */
+  /** Frees a leaf once its neighbourhood has room for all its entries. */
   #mergeSiblings(inode: Inode, level: number): void {
     if (level === 0) return
     const parent = this.#path[level - 1] as Step
-    const node = this.#path[level] as Step
-    const depth = nodeDepth(node.bytes)
-    for (const side of [-1, 1]) {
-      const index = parent.index + side
-      if (index < 0 || index >= entryCount(parent.bytes)) continue
-      const block = this.#load(inode, childBlock(parent.bytes, index), depth)
-      const total = entryCount(node.bytes) + entryCount(block.bytes)
-      if (total > (BLOCK_ENTRIES * 3) / 4) continue
-      const [left, right] = side < 0 ? [block, node.block] : [node.block, block]
-      if (!left || !right) return
-      moveEntries(right.bytes, 0, entryCount(right.bytes), left.bytes, entryCount(left.bytes))
-      const leftStep: Step = { bytes: left.bytes, block: left, index: 0 }
-      this.#touch(inode, leftStep)
-      this.#freeNode(inode, { bytes: right.bytes, block: right, index: 0 })
-      closeEntry(parent.bytes, Math.max(index, parent.index))
-      this.#touch(inode, parent)
-      return
+    const first = Math.max(0, parent.index - SHIFT_LEAVES_MAX / 2)
+    const end = Math.min(entryCount(parent.bytes), first + SHIFT_LEAVES_MAX)
+    let room = 0
+    for (let i = first; i < end; i++) {
+      room += BLOCK_ENTRIES - entryCount(this.#child(inode, parent, i).bytes)
     }
+    if (room >= BLOCK_ENTRIES && end - first > 1) this.#pack(inode, parent, first, end)
+  }
+
+  /** Moves entries of the parent's children [first, end) down until all but the last are full. */
+  #pack(inode: Inode, parent: Step, first: number, end: number): void {
+    let index = first
+    let stop = end
+    while (index + 1 < stop) {
+      const target = this.#child(inode, parent, index)
+      const source = this.#child(inode, parent, index + 1)
+      const room = BLOCK_ENTRIES - entryCount(target.bytes)
+      const moved = Math.min(room, entryCount(source.bytes))
+      if (moved > 0) {
+        moveEntries(source.bytes, 0, moved, target.bytes, entryCount(target.bytes))
+        this.#touch(inode, { bytes: target.bytes, block: target, index: 0 })
+      }
+      if (entryCount(source.bytes) === 0) {
+        this.#freeNode(inode, { bytes: source.bytes, block: source, index: 0 })
+        closeEntry(parent.bytes, index + 1)
+        stop--
+        continue
+      }
+      if (moved > 0) {
+        setEntryKey(parent.bytes, index + 1, entryKey(source.bytes, 0))
+        this.#touch(inode, { bytes: source.bytes, block: source, index: 0 })
+      }
+      index++
+    }
+    this.#touch(inode, parent)
   }
 
   /** Pulls the only child into the root while it fits there. */
