@@ -37,6 +37,8 @@ import { badEntry, descend, type LeafAnswer, type LeafSource } from './tree-read
 export interface TreeOwner {
   /** Epoch that entries made now are born in. */
   readonly epoch: number
+  /** Holes of at most this birth may as well never have been written: no point is older. */
+  readonly forgettableBirth: number
   /** The tree refers to this block no longer. `flags` are those of the entry that did. */
   dropped(physicalBlock: number, birth: number, flags: number): void
   /** The tree refers to a new node. */
@@ -251,7 +253,7 @@ export class RadixTree implements LeafSource {
   /** Replaces a child that has become all one hole, or all empty, by one entry; the node as it is then. */
   #collapse(level: number, position: number, index: number): NodeWords {
     const child = this.#viewFromTop(level - 1, position * ENTRIES_PER_NODE + index)
-    const uniform = uniformHole(child)
+    const uniform = uniformHole(child, this.#owner.forgettableBirth)
     if (uniform < 0) return this.#viewFromTop(level, position)
     const words = this.#writable(level, position)
     this.#dropNode(
@@ -297,12 +299,19 @@ function setHole(words: NodeWords, index: number, birth: number): void {
   else setEntry(words, index, ENTRY_HOLE, 0, birth, 0)
 }
 
-/** The birth that all entries share as holes, 0 if all are empty, -1 otherwise. */
-function uniformHole(words: NodeWords): number {
-  const kind = entryKind(words, 0)
-  if (kind !== ENTRY_EMPTY && kind !== ENTRY_HOLE) return -1
-  for (let i = 4; i < WORDS_PER_NODE; i++) if (words[i] !== words[i & 3]) return -1
-  return kind === ENTRY_EMPTY ? 0 : entryBirth(words, 0)
+/** The birth that all entries share as holes, 0 if all may be empty, -1 otherwise. */
+function uniformHole(words: NodeWords, forgettableBirth: number): number {
+  let isEmpty = true
+  let isAlike = true
+  for (let i = 0; i < ENTRIES_PER_NODE && (isEmpty || isAlike); i++) {
+    const kind = entryKind(words, i)
+    if (kind !== ENTRY_EMPTY && kind !== ENTRY_HOLE) return -1
+    const birth = entryBirth(words, i)
+    if (birth > forgettableBirth) isEmpty = false
+    if (kind === ENTRY_EMPTY || birth !== entryBirth(words, 0)) isAlike = false
+  }
+  if (isEmpty) return 0
+  return isAlike ? entryBirth(words, 0) : -1
 }
 
 /** Entries of a level by physical place, so that neighbours are written together. */

@@ -14,13 +14,14 @@ const ENTRIES_PER_LIST_NODE = 500
 
 export class Room {
   readonly #state: VolumeState
-  readonly #blockCount: number
+  /** Virtual size of the volume. */
+  readonly blockCount: number
   /** File-system blocks that are or may become dirty before the next cut. */
   #claimedBlocks = 0
 
   constructor(state: VolumeState, blockCount: number) {
     this.#state = state
-    this.#blockCount = blockCount
+    this.blockCount = blockCount
   }
 
   /** @throws UmbraError OUT_OF_SPACE */
@@ -60,7 +61,7 @@ export class Room {
   /** Nodes above so many blocks anywhere. */
   scatteredNodes(blockCount: number): number {
     let nodes = 0
-    let atLevel = this.#blockCount
+    let atLevel = this.blockCount
     for (let level = 0; level < this.#state.map.root.levels; level++) {
       atLevel = Math.ceil(atLevel / 256)
       nodes += Math.min(blockCount, atLevel)

@@ -32,7 +32,12 @@ export class SmallObject {
     this.#store = store
     this.#tree = new RadixTree(
       store,
-      { epoch: NO_BIRTH, dropped: (physicalBlock) => store.free(physicalBlock), addedNode: () => {} },
+      {
+        epoch: NO_BIRTH,
+        forgettableBirth: NO_BIRTH,
+        dropped: (physicalBlock) => store.free(physicalBlock),
+        addedNode: () => {},
+      },
       root,
     )
   }

@@ -92,6 +92,10 @@ export class VolumeState implements TreeOwner {
     return this.catalog.oldestPointEpoch === undefined ? 0 : this.epoch
   }
 
+  get forgettableBirth(): number {
+    return this.catalog.oldestPointEpoch ?? Number.POSITIVE_INFINITY
+  }
+
   addedNode(): void {
     this.liveBlocks++
   }
@@ -166,6 +170,7 @@ export class VolumeState implements TreeOwner {
 
   /** Writes the block map, so that map.root is right and may become a snapshot's. */
   writeMap(): void {
+    if (this.map.dirtyCount > 0) this.isDirty = true
     this.map.writeDirty()
     this.settleKills()
     this.deadList.writeTails()

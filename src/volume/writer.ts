@@ -9,6 +9,7 @@ import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { PhysicalRun } from './allocator.ts'
 import {
+  ENTRIES_PER_NODE,
   ENTRY_DATA,
   ENTRY_EMPTY,
   ENTRY_FLAG_META,
@@ -24,7 +25,7 @@ import type { Room } from './room.ts'
 import { badEntry } from './tree-reader.ts'
 import type { VolumeState } from './volume-state.ts'
 
-/** A discard is done in pieces of so many blocks, each with room made for it. */
+/** A discard is done in pieces of so many blocks (what one entry at level 2 covers), each with room made for it. */
 const DISCARD_BLOCKS = 65536
 
 export class Writer {
@@ -85,10 +86,14 @@ export class Writer {
   }
 
   discard(blockIndex: number, blockCount: number): void {
-    const end = blockIndex + blockCount
-    for (let first = blockIndex; first < end; first += DISCARD_BLOCKS) {
-      const last = Math.min(end, first + DISCARD_BLOCKS) - 1
-      const { levels } = this.#state.map.root
+    const { levels } = this.#state.map.root
+    // Past the volume's end there is nothing, so the last subtree counts as covered whole.
+    const isToEnd = blockIndex + blockCount >= this.#room.blockCount
+    const end = isToEnd ? ENTRIES_PER_NODE ** levels : blockIndex + blockCount
+    let next = blockIndex
+    for (let first = blockIndex; first < this.#room.blockCount && first < end; first = next) {
+      next = Math.min(end, first - (first % DISCARD_BLOCKS) + DISCARD_BLOCKS)
+      const last = next - 1
       this.#room.ensure(2 * levels, Math.min(this.#state.liveBlocks, last - first + 1), true)
       this.isChanging = true
       this.#state.map.clear(first, last, this.#state.holeBirth)
@@ -99,10 +104,7 @@ export class Writer {
   #endChange(): void {
     const { map, cache } = this.#state
     this.#state.settleKills()
-    if (map.dirtyCount > cache.nodesMax / 2) {
-      map.writeDirty()
-      this.#state.settleKills()
-    }
+    if (map.dirtyCount > cache.nodesMax / 2) this.#state.writeMap()
     this.isChanging = false
   }
 
