@@ -6,7 +6,7 @@
 
 import { ErrorCodes, RequestType, RequestType0, ResponseError } from 'vscode-jsonrpc/node.js'
 import { ERROR_CODES, type ErrorCode, type ErrorContext, UmbraError } from '../base/errors.ts'
-import type { Bookmark, Snapshot, SnapshotSizes, SpaceReport } from '../volume/points.ts'
+import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport } from '../volume/points.ts'
 
 /** The error data on the wire. */
 export interface WireError {
@@ -53,6 +53,16 @@ export interface NameParams {
 export interface LeaseParams {
   /** Names of snapshots or bookmarks. */
   readonly names: readonly string[]
+  /** Take a temporary snapshot of the present too; it is deleted when the lease ends. */
+  readonly present: boolean
+}
+
+/** What a reader in another process needs to read the points from the volume file. */
+export interface Leased {
+  readonly volumeUuid: string
+  /** In the order of the names. */
+  readonly points: readonly Point[]
+  readonly present: Snapshot | null
 }
 
 export const statusRequest = new RequestType0<VolumeStatus, WireError>('status')
@@ -72,9 +82,8 @@ export const snapshotPinRequest = new RequestType<NameParams & { pinned: boolean
 export const bookmarkCreateRequest = new RequestType<NameParams, Bookmark, WireError>('bookmark.create')
 export const bookmarkListRequest = new RequestType0<Bookmark[], WireError>('bookmark.list')
 export const bookmarkDeleteRequest = new RequestType<NameParams, null, WireError>('bookmark.delete')
-/** Keeps the named points until `release` or until the connection closes. */
-export const leaseRequest = new RequestType<LeaseParams, null, WireError>('lease')
-export const releaseRequest = new RequestType<LeaseParams, null, WireError>('release')
+/** Keeps the named points until the connection closes. @throws NOT_FOUND */
+export const leaseRequest = new RequestType<LeaseParams, Leased, WireError>('lease')
 /** Unmounts (BUSY when files are in use and not `lazy`), commits and ends the daemon, which closes the connection. */
 export const unmountRequest = new RequestType<{ lazy: boolean }, null, WireError>('unmount')
 

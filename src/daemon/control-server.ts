@@ -13,14 +13,17 @@ import { connectionOver } from './socket-connection.ts'
 /** One client's connection, as handlers see it. */
 export class Session {
   readonly #endings = new Set<() => void>()
+  #isEnded = false
 
-  /** @returns what takes the registration back */
+  /** Runs at once where the connection has closed already. @returns what takes the registration back */
   onEnd(ending: () => void): () => void {
-    this.#endings.add(ending)
+    if (this.#isEnded) ending()
+    else this.#endings.add(ending)
     return () => this.#endings.delete(ending)
   }
 
   end(): void {
+    this.#isEnded = true
     for (const ending of this.#endings) ending()
     this.#endings.clear()
   }

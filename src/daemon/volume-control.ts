@@ -9,8 +9,9 @@ import {
   bookmarkCreateRequest,
   bookmarkDeleteRequest,
   bookmarkListRequest,
+  type Leased,
+  type LeaseParams,
   leaseRequest,
-  releaseRequest,
   type SnapshotDetails,
   type SnapshotTaken,
   snapshotCreateRequest,
@@ -38,9 +39,8 @@ export interface VolumeControl {
   createBookmark(name: string): Promise<Bookmark>
   listBookmarks(): Promise<Bookmark[]>
   deleteBookmark(name: string): Promise<void>
-  /** Keeps points until release() or close(). */
-  lease(names: readonly string[]): Promise<void>
-  release(names: readonly string[]): Promise<void>
+  /** Keeps points until close(). @throws UmbraError NOT_FOUND */
+  lease(params: LeaseParams): Promise<Leased>
   close(): Promise<void>
 }
 
@@ -92,12 +92,8 @@ export class RemoteVolume implements VolumeControl {
     await this.client.callWith(bookmarkDeleteRequest, { name })
   }
 
-  async lease(names: readonly string[]): Promise<void> {
-    await this.client.callWith(leaseRequest, { names })
-  }
-
-  async release(names: readonly string[]): Promise<void> {
-    await this.client.callWith(releaseRequest, { names })
+  lease(params: LeaseParams): Promise<Leased> {
+    return this.client.callWith(leaseRequest, params)
   }
 
   async close(): Promise<void> {

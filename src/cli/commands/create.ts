@@ -1,0 +1,36 @@
+// umbra create: a new volume with an empty file system, or with the content of another tool's image.
+
+import { Command } from 'commander'
+import { formatSize, parseSize } from '../../base/units.ts'
+import { createVolume } from '../../daemon/create-volume.ts'
+import { importForeign } from '../../daemon/import-images.ts'
+import { withLongWork } from '../long-work.ts'
+import { type JsonOption, printResult } from '../output.ts'
+
+interface CreateOptions extends JsonOption {
+  readonly size?: string
+  readonly from?: string
+  readonly label?: string
+}
+
+export function createCommand(): Command {
+  return new Command('create')
+    .description('make a volume')
+    .argument('<VOLUME>', 'file to be made')
+    .option('--size <SIZE>', 'size of the file system in it, 1M to 16T, for example 10G')
+    .option('--from <IMAGE>', 'fill it from an ext4 image of any tool (raw or qcow2)')
+    .option('--label <TEXT>', "the file system's label, at most 16 bytes")
+    .option('--json', 'print as JSON')
+    .action(async (path: string, options: CreateOptions, command: Command) => {
+      const { size, from, label } = options
+      if (size === undefined && from === undefined) {
+        command.error("error: required option '--size <SIZE>' not specified")
+      }
+      const sizeBytes = size === undefined ? undefined : parseSize(size)
+      const made =
+        from === undefined
+          ? await createVolume(path, { sizeBytes: sizeBytes as number, label })
+          : await withLongWork('import', (work) => importForeign([from], path, { ...work, sizeBytes }))
+      printResult(options, made, () => `${path}: ${formatSize(made.sizeBytes)}`)
+    })
+}

@@ -1,0 +1,190 @@
+// An open volume with what is asked of it: the same for a daemon's control socket, for `.snapshots` on
+// the mount, and for a command that has the volume file open itself.
+//
+// Always true: a snapshot of a mounted volume is cut after the flush, in one turn of the event loop
+// with nothing between; a deletion waits until the view of the mount has stopped reading the snapshot;
+// a lease keeps a snapshot from being deleted until its holder lets go.
+
+import { randomBytes } from 'node:crypto'
+import { UmbraError } from '../base/errors.ts'
+import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import { checkName } from '../volume/catalog.ts'
+import type { Bookmark, Snapshot } from '../volume/points.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { Leased, LeaseParams, SnapshotDetails, SnapshotTaken, VolumeStatus } from './control-protocol.ts'
+
+/** What a mount adds to a volume. */
+export interface MountHooks {
+  /** Brings every write that has returned so far to the file system. */
+  flush(): Promise<void>
+  /** Stops the mount's own reading of a snapshot. @returns undo, for when the deletion then fails */
+  beforeDelete(snapshot: Snapshot): Promise<() => void>
+}
+
+/** Where and by whom the volume is served. */
+export interface Place {
+  readonly volumePath: string
+  readonly mountPoint: string | null
+  readonly socket: string | null
+  readonly mountedSnapshot: string | null
+}
+
+export class HostedVolume {
+  readonly volume: Volume
+  readonly #place: Place
+  #hooks: MountHooks | undefined
+  #draining: Promise<void> | undefined
+
+  constructor(volume: Volume, place: Place) {
+    this.volume = volume
+    this.#place = place
+  }
+
+  /** From now on the volume is mounted. */
+  attach(hooks: MountHooks): void {
+    this.#hooks = hooks
+  }
+
+  status(): VolumeStatus {
+    const { volume } = this
+    const { volumePath, mountPoint, socket, mountedSnapshot } = this.#place
+    const reason = volume.failure?.message ?? null
+    return {
+      volume: volumePath,
+      uuid: volume.uuid,
+      mountPoint,
+      daemon: socket === null ? null : { pid: process.pid, socket },
+      state: reason !== null ? 'failed' : socket === null ? 'unmounted' : 'serving',
+      reason,
+      readOnly: volume.readOnly,
+      mountedSnapshot,
+      epoch: volume.epoch,
+      transaction: volume.transaction,
+      durableTransaction: volume.durableTransaction,
+      sizeBytes: volume.blockCount * BLOCK_SIZE_BYTES,
+      snapshots: volume.snapshots().length,
+      bookmarks: volume.bookmarks().length,
+      space: volume.space(),
+    }
+  }
+
+  async sync(): Promise<{ flushMs: number; commitMs: number }> {
+    const startedMs = performance.now()
+    await this.#hooks?.flush()
+    const flushedMs = performance.now()
+    await this.volume.commit()
+    return { flushMs: flushedMs - startedMs, commitMs: performance.now() - flushedMs }
+  }
+
+  async createSnapshot(name: string): Promise<SnapshotTaken> {
+    // What cannot succeed is refused before the kernel is made to write.
+    this.#refuseName(name)
+    const startedMs = performance.now()
+    await this.#hooks?.flush()
+    const flushedMs = performance.now()
+    const snapshot = await this.volume.createSnapshot(name)
+    return { snapshot, flushMs: flushedMs - startedMs, cutMs: performance.now() - flushedMs }
+  }
+
+  listSnapshots(): SnapshotDetails[] {
+    return this.volume.snapshots().map((snapshot) => this.#details(snapshot))
+  }
+
+  showSnapshot(name: string): SnapshotDetails {
+    return this.#details(this.volume.snapshot(name))
+  }
+
+  async deleteSnapshot(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }> {
+    const snapshot = this.volume.snapshot(name)
+    const freedBytes = this.volume.sizesOf(snapshot.id).uniqueBytes
+    const undo = await this.#hooks?.beforeDelete(snapshot)
+    try {
+      await this.volume.deleteSnapshot(name, { keepBookmark })
+      this.#drain()
+      return { freedBytes }
+    } catch (error) {
+      undo?.()
+      throw error
+    }
+  }
+
+  /** For the mount's own view, which has stopped reading the snapshot already. */
+  async deleteUnread(name: string): Promise<void> {
+    await this.volume.deleteSnapshot(name)
+    this.#drain()
+  }
+
+  async pinSnapshot(name: string, pinned: boolean): Promise<Snapshot> {
+    await (pinned ? this.volume.pin(name) : this.volume.unpin(name))
+    return this.volume.snapshot(name)
+  }
+
+  async createBookmark(name: string): Promise<Bookmark> {
+    this.#refuseName(name)
+    await this.#hooks?.flush()
+    return this.volume.createBookmark(name)
+  }
+
+  listBookmarks(): Bookmark[] {
+    return this.volume.bookmarks()
+  }
+
+  async deleteBookmark(name: string): Promise<void> {
+    await this.volume.deleteBookmark(name)
+  }
+
+  /** Settles when nothing runs in the background. */
+  async settled(): Promise<void> {
+    await this.#draining
+  }
+
+  /** @returns what was leased, and what ends the lease */
+  async lease(params: LeaseParams): Promise<{ leased: Leased; end: () => Promise<void> }> {
+    const points = params.names.map((name) => this.volume.point(name))
+    const leases = points.map((point) =>
+      point.kind === 'snapshot' ? this.volume.lease(point.id) : undefined,
+    )
+    let present: Snapshot | null = null
+    try {
+      if (params.present) {
+        const taken = await this.createSnapshot(`umbra-present-${randomBytes(6).toString('hex')}`)
+        present = taken.snapshot
+      }
+    } catch (error) {
+      for (const lease of leases) lease?.release()
+      throw error
+    }
+    const end = async (): Promise<void> => {
+      for (const lease of leases.splice(0)) lease?.release()
+      const temporary = present
+      present = null
+      if (temporary) await this.deleteSnapshot(temporary.name, false)
+    }
+    return { leased: { volumeUuid: this.volume.uuid, points, present }, end }
+  }
+
+  #details(snapshot: Snapshot): SnapshotDetails {
+    return { snapshot, sizes: this.volume.sizesOf(snapshot.id) }
+  }
+
+  /** Gives back in the background what a deleted snapshot held. */
+  #drain(): void {
+    this.#draining ??= this.volume
+      .drain()
+      // A failed commit has turned the volume read-only, which status tells.
+      .catch(() => {})
+      .finally(() => {
+        this.#draining = undefined
+      })
+  }
+
+  /** Checks before the flush what createSnapshot() checks after it. */
+  #refuseName(name: string): void {
+    checkName(name)
+    const isTaken = [...this.volume.snapshots(), ...this.volume.bookmarks()].some(
+      (point) => point.name === name,
+    )
+    if (isTaken)
+      throw new UmbraError('ALREADY_EXISTS', `There is a snapshot or bookmark ${name} already`, { name })
+  }
+}

@@ -1,0 +1,45 @@
+// Opens what a command's VOLUME argument means: through its daemon, or the file itself.
+//
+// Always true: a volume that no daemon serves is opened under its lock and let go when the handle is
+// disposed of; `localStorage` is there exactly then.
+
+import type { BlockStorage } from '../storage/block-storage.ts'
+import { LocalVolume } from './local-volume.ts'
+import { locateVolume } from './locate.ts'
+import { RemoteVolume, type VolumeControl } from './volume-control.ts'
+
+export interface OpenControl extends AsyncDisposable {
+  readonly volume: VolumeControl
+  readonly volumePath: string
+  /** The volume's storage where this process has it open. */
+  readonly localStorage: BlockStorage | undefined
+  /** Settles when the daemon's connection closes; never for a local volume. */
+  readonly whenGone: Promise<void>
+}
+
+/**
+ * @param options.write whether something will be changed; a local volume is else opened read-only
+ * @throws UmbraError NOT_FOUND, BUSY (another process has the file open without a daemon), NOT_A_VOLUME,
+ *   UNSUPPORTED_VERSION, UNSUPPORTED_FEATURE, TRUNCATED, CORRUPT, CHECKSUM_MISMATCH
+ */
+export async function openControl(argument: string, options: { write: boolean }): Promise<OpenControl> {
+  const { volumePath, client } = await locateVolume(argument)
+  if (client) {
+    const volume = new RemoteVolume(client)
+    return {
+      volume,
+      volumePath,
+      localStorage: undefined,
+      whenGone: client.whenClosed,
+      [Symbol.asyncDispose]: () => volume.close(),
+    }
+  }
+  const volume = await LocalVolume.open(volumePath, { readOnly: !options.write })
+  return {
+    volume,
+    volumePath,
+    localStorage: volume.storage,
+    whenGone: new Promise(() => {}),
+    [Symbol.asyncDispose]: () => volume.close(),
+  }
+}

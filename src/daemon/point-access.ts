@@ -1,0 +1,135 @@
+// Reading points of a volume's history in this process, whether a daemon serves the volume or not.
+//
+// Always true: while `use` runs, the points cannot go: either this process holds the volume's lock, or
+// a lease on the daemon's connection keeps them. Snapshots are read straight from the volume file, as
+// what they hold never changes. When the daemon dies meanwhile, the next read fails.
+
+import { UmbraError } from '../base/errors.ts'
+import type { BlockReader, ImageSource } from '../image/image-source.ts'
+import type { BlockStorage } from '../storage/block-storage.ts'
+import { FileStorage } from '../storage/file-storage.ts'
+import { delta } from '../volume/delta.ts'
+import { NodeCache } from '../volume/node-cache.ts'
+import type { DeltaExtent, Point, Snapshot } from '../volume/points.ts'
+import { SnapshotDevice } from '../volume/snapshot-device.ts'
+import type { Leased } from './control-protocol.ts'
+import { openControl } from './open-control.ts'
+
+const CACHE_BYTES = 32 * 1024 * 1024
+
+export class PointAccess {
+  readonly volumeUuid: string
+  readonly #storage: BlockStorage
+  readonly #points: ReadonlyMap<string, Point>
+  readonly #checkAlive: () => void
+  readonly #cache: NodeCache
+
+  constructor(storage: BlockStorage, leased: Leased, checkAlive: () => void) {
+    this.volumeUuid = leased.volumeUuid
+    this.#storage = storage
+    const points = leased.present ? [...leased.points, leased.present] : leased.points
+    this.#points = new Map(
+      points.flatMap((point) => [
+        [point.name, point],
+        [point.id, point],
+      ]),
+    )
+    this.#checkAlive = checkAlive
+    this.#cache = new NodeCache(storage, CACHE_BYTES)
+  }
+
+  /** One of the points that were asked for. @throws UmbraError NOT_FOUND */
+  point(name: string): Point {
+    const point = this.#points.get(name)
+    if (point) return point
+    throw new UmbraError('NOT_FOUND', `No such snapshot or bookmark: ${name}`, { name })
+  }
+
+  /** @throws UmbraError NOT_FOUND, INVALID_ARGUMENT for a bookmark */
+  snapshot(name: string): Snapshot {
+    const point = this.point(name)
+    if (point.kind === 'snapshot') return point
+    throw new UmbraError(
+      'INVALID_ARGUMENT',
+      `${name} is a bookmark: its blocks are not kept, it is only a base`,
+    )
+  }
+
+  device(snapshot: Snapshot): BlockReader {
+    const { root, epoch, blockCount } = snapshot
+    const guard = { check: this.#checkAlive, beginRead: () => 0, endRead: () => {} }
+    return new SnapshotDevice(this.#storage, { root, epoch, blockCount, cache: this.#cache, guard })
+  }
+
+  *delta(from: Point | null, to: Snapshot): Generator<DeltaExtent> {
+    for (const extent of delta(this.#cache, from, to)) {
+      this.#checkAlive()
+      yield extent
+    }
+  }
+}
+
+/** What the image writers take: a snapshot, whole or since a base. */
+export function imageSource(access: PointAccess, name: string, since: string | null): ImageSource {
+  const snapshot = access.snapshot(name)
+  const base = since === null ? null : access.point(since)
+  const { id, epoch, createdAtMs, blockCount } = snapshot
+  return {
+    volumeUuid: access.volumeUuid,
+    point: { id, epoch, name: snapshot.name, createdAtMs },
+    base: base && { id: base.id, epoch: base.epoch, name: base.name },
+    device: access.device(snapshot),
+    blockCount,
+    extents: () => access.delta(base, snapshot),
+  }
+}
+
+/**
+ * Runs `use` with the named points of a volume kept.
+ * @param argument volume file or mount point
+ * @throws UmbraError NOT_FOUND, and what `use` throws
+ */
+export function withPoints<T>(
+  argument: string,
+  names: readonly string[],
+  use: (access: PointAccess) => Promise<T>,
+): Promise<T> {
+  return withLease(argument, { names, present: false }, (access) => use(access))
+}
+
+/** Like withPoints(), with a temporary snapshot of the present that is gone afterwards. */
+export function withPresent<T>(
+  argument: string,
+  names: readonly string[],
+  use: (access: PointAccess, present: Snapshot) => Promise<T>,
+): Promise<T> {
+  return withLease(argument, { names, present: true }, (access, present) => {
+    if (present === null) throw new UmbraError('UNAVAILABLE', 'The daemon gave no snapshot of the present')
+    return use(access, present)
+  })
+}
+
+async function withLease<T>(
+  argument: string,
+  params: { names: readonly string[]; present: boolean },
+  use: (access: PointAccess, present: Snapshot | null) => Promise<T>,
+): Promise<T> {
+  await using control = await openControl(argument, { write: params.present })
+  const leased = await control.volume.lease(params)
+  if (control.localStorage) {
+    return await use(new PointAccess(control.localStorage, leased, () => {}), leased.present)
+  }
+  let isGone = false
+  void control.whenGone.then(() => {
+    isGone = true
+  })
+  const storage = await FileStorage.open(control.volumePath, { readOnly: true, lock: 'none' })
+  try {
+    const checkAlive = () => {
+      if (isGone) throw new UmbraError('EVICTED', 'The daemon ended while its snapshot was read')
+    }
+    return await use(new PointAccess(storage, leased, checkAlive), leased.present)
+  } finally {
+    await storage.close()
+  }
+}

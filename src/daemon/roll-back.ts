@@ -1,0 +1,20 @@
+// Rollback of an unmounted volume. A mounted one is refused: the kernel owns size and times of open
+// files there, and would not see that they changed.
+
+import { UmbraError } from '../base/errors.ts'
+import { LocalVolume } from './local-volume.ts'
+import { locateVolume } from './locate.ts'
+
+/** @throws UmbraError NOT_FOUND, BUSY while it is mounted, OUT_OF_SPACE with nothing changed */
+export async function rollBack(argument: string, name: string): Promise<{ undoName: string }> {
+  const { volumePath, client } = await locateVolume(argument)
+  client?.close()
+  if (client) throw new UmbraError('BUSY', `${argument} is mounted; unmount it before rolling it back`)
+  const opened = await LocalVolume.open(volumePath, { readOnly: false })
+  try {
+    const undo = await opened.volume.rollback(name)
+    return { undoName: undo.name }
+  } finally {
+    await opened.close()
+  }
+}

@@ -1,0 +1,122 @@
+// What a daemon serves, opened: the present of a volume under its lock, or one snapshot of it, under a
+// lease of the volume's own daemon where there is one.
+//
+// Always true: close() commits, lets go of the lock or the lease, and may be called once.
+
+import { UmbraError } from '../base/errors.ts'
+import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import { FileStorage } from '../storage/file-storage.ts'
+import type { Snapshot } from '../volume/points.ts'
+import { SnapshotDevice } from '../volume/snapshot-device.ts'
+import { Volume } from '../volume/volume.ts'
+import type { ControlClient } from './control-client.ts'
+import { leaseRequest, statusRequest, type VolumeStatus } from './control-protocol.ts'
+import { HostedVolume } from './hosted-volume.ts'
+import type { DaemonOptions } from './launch.ts'
+import { locateVolume, snapshotMountKey } from './locate.ts'
+import { socketPath, volumeFileKey } from './runtime-folder.ts'
+import { type ServedTree, serveSnapshot, serveVolume } from './served-tree.ts'
+
+export interface Served {
+  readonly tree: ServedTree
+  /** Undefined where a single snapshot is served. */
+  readonly hosted: HostedVolume | undefined
+  readonly key: string
+  readonly socket: string
+  status(): VolumeStatus
+  close(): Promise<void>
+}
+
+/** @throws UmbraError NOT_FOUND, BUSY, and what opening the volume and its file system throws */
+export function openServed(options: DaemonOptions): Promise<Served> {
+  return options.snapshot === null ? openPresent(options) : openSnapshot(options, options.snapshot)
+}
+
+async function openPresent(options: DaemonOptions): Promise<Served> {
+  const { volumePath, mountPoint, readOnly } = options
+  const key = volumeFileKey(volumePath)
+  const socket = socketPath(key)
+  const storage = await FileStorage.open(volumePath, { readOnly })
+  try {
+    const volume = await Volume.open(storage, { readOnly })
+    const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null })
+    const tree = serveVolume(hosted, socket)
+    const close = async (): Promise<void> => {
+      try {
+        await hosted.settled()
+        await volume.close()
+      } finally {
+        await storage.close()
+      }
+    }
+    return { tree, hosted, key, socket, status: () => hosted.status(), close }
+  } catch (error) {
+    await storage.close()
+    throw error
+  }
+}
+
+async function openSnapshot(options: DaemonOptions, name: string): Promise<Served> {
+  const { volumePath, mountPoint } = options
+  const key = snapshotMountKey(volumeFileKey(volumePath), mountPoint)
+  const socket = socketPath(key)
+  const { client } = await locateVolume(volumePath)
+  const storage = await FileStorage.open(volumePath, { readOnly: true, lock: client ? 'none' : 'shared' })
+  try {
+    const { snapshot, status } = client ? await leased(client, name) : await looked(storage, volumePath, name)
+    let isGone = false
+    void client?.whenClosed.then(() => {
+      isGone = true
+    })
+    const check = (): void => {
+      if (isGone) throw new UmbraError('EVICTED', 'The daemon that keeps this snapshot has ended')
+    }
+    const { root, epoch, blockCount } = snapshot
+    const guard = { check, beginRead: () => 0, endRead: () => {} }
+    const tree = serveSnapshot(new SnapshotDevice(storage, { root, epoch, blockCount, guard }))
+    const close = async (): Promise<void> => {
+      client?.close()
+      await storage.close()
+    }
+    const shown: VolumeStatus = {
+      ...status,
+      mountPoint,
+      daemon: { pid: process.pid, socket },
+      state: 'serving',
+      readOnly: true,
+      mountedSnapshot: name,
+      sizeBytes: blockCount * BLOCK_SIZE_BYTES,
+    }
+    return { tree, hosted: undefined, key, socket, status: () => shown, close }
+  } catch (error) {
+    client?.close()
+    await storage.close()
+    throw error
+  }
+}
+
+async function leased(
+  client: ControlClient,
+  name: string,
+): Promise<{ snapshot: Snapshot; status: VolumeStatus }> {
+  const { points } = await client.callWith(leaseRequest, { names: [name], present: false })
+  const status = await client.call(statusRequest)
+  const point = points[0]
+  if (point?.kind !== 'snapshot')
+    throw new UmbraError('INVALID_ARGUMENT', `${name} is a bookmark, which has no blocks`)
+  return { snapshot: point, status }
+}
+
+async function looked(
+  storage: FileStorage,
+  volumePath: string,
+  name: string,
+): Promise<{ snapshot: Snapshot; status: VolumeStatus }> {
+  const volume = await Volume.open(storage, { readOnly: true })
+  const place = { volumePath, mountPoint: null, socket: null, mountedSnapshot: null }
+  try {
+    return { snapshot: volume.snapshot(name), status: new HostedVolume(volume, place).status() }
+  } finally {
+    await volume.close()
+  }
+}

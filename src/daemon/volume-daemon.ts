@@ -1,0 +1,186 @@
+// The process that serves a volume and its mount: opens the volume under its lock, mounts, answers the
+// kernel and the control socket, commits every few seconds, and ends cleanly however it is asked to.
+//
+// Always true: this process starts no program once the mount exists and touches no path on it; the
+// helper process does. The end comes in one order: the mount goes, the last commit, the volume's lock,
+// the control socket. A volume that failed stays mounted read-only and says why in its status.
+
+import { closeSync } from 'node:fs'
+import { requireAddon } from '../base/addon.ts'
+import { hasCode, UmbraError } from '../base/errors.ts'
+import { FuseChannel } from '../fuse/device/channel.ts'
+import { mountDevice } from '../fuse/device/mount.ts'
+import { tuneMount } from '../fuse/device/tuning.ts'
+import { FuseDispatcher } from '../fuse/dispatch.ts'
+import { ControlServer } from './control-server.ts'
+import { FlushHelper } from './flush.ts'
+import type { DaemonOptions } from './launch.ts'
+import { type Log, openLog } from './log.ts'
+import { openRuntimeFolder, removeStaleSocket } from './runtime-folder.ts'
+import { serveControl } from './serve-control.ts'
+import { openServed, type Served } from './served-volume.ts'
+
+/** As ext4's own commit interval: sync(2) does not reach a FUSE file system. */
+const COMMIT_INTERVAL_MS = 5000
+
+export interface RunningDaemon {
+  readonly socket: string
+  /** Settles when the mount is gone and the volume is closed. */
+  readonly whenEnded: Promise<void>
+}
+
+/** @throws UmbraError for whatever keeps the mount from being served; then nothing is left behind */
+export async function runVolumeDaemon(
+  options: DaemonOptions,
+  how: { toTerminal: boolean },
+): Promise<RunningDaemon> {
+  if (options.driver !== 'device') {
+    throw new UmbraError(
+      'UNAVAILABLE',
+      `The driver ${options.driver} cannot serve mounts yet; use --driver device`,
+    )
+  }
+  requireAddon().setIoFlusher()
+  openRuntimeFolder()
+  const undo: (() => unknown)[] = []
+  try {
+    const served = await openServed(options)
+    undo.push(() => served.close())
+    const log = openLog(how.toTerminal ? null : served.key)
+    // Before the mount exists, so that it inherits nothing of it.
+    const helper = FlushHelper.start()
+    undo.push(() => helper.stop())
+    removeStaleSocket(served.socket)
+    const server = new ControlServer(served.socket)
+    undo.push(() => server.close())
+    const daemon = new VolumeDaemon(options, served, helper, server, log)
+    await daemon.start()
+    return daemon
+  } catch (error) {
+    for (const step of undo.reverse()) await step()
+    throw error
+  }
+}
+
+class VolumeDaemon implements RunningDaemon {
+  readonly socket: string
+  readonly whenEnded: Promise<void>
+  readonly #options: DaemonOptions
+  readonly #served: Served
+  readonly #helper: FlushHelper
+  readonly #server: ControlServer
+  readonly #log: Log
+  #resolveEnded: () => void = () => {}
+  #timer: NodeJS.Timeout | undefined
+  #channel: FuseChannel | undefined
+  #mountPoint = ''
+  #isEnding = false
+
+  constructor(options: DaemonOptions, served: Served, helper: FlushHelper, server: ControlServer, log: Log) {
+    this.#options = options
+    this.#served = served
+    this.#helper = helper
+    this.#server = server
+    this.#log = log
+    this.socket = served.socket
+    this.whenEnded = new Promise((resolve) => {
+      this.#resolveEnded = resolve
+    })
+  }
+
+  async start(): Promise<void> {
+    const { volumePath, mountPoint, readOnly, allowOther, writeThrough } = this.#options
+    serveControl(this.#server, this.#served, (lazy) => this.#unmount(lazy))
+    await this.#server.listen()
+    const mounted = await mountDevice({
+      mountPoint,
+      fsName: volumePath,
+      readOnly,
+      ...(allowOther ? { allowOther } : {}),
+    })
+    this.#mountPoint = mounted.mountPoint
+    try {
+      this.#channel = FuseChannel.open(
+        mounted.fd,
+        {},
+        (replies) =>
+          new FuseDispatcher(replies, {
+            operations: this.#served.tree.operations,
+            writeBack: !writeThrough,
+            onError: (error, request) =>
+              this.#log.error({ error: String(error), opcode: request.opcode }, 'request'),
+            onEnded: (reason) => void this.#end(reason),
+          }),
+      )
+    } catch (error) {
+      closeSync(mounted.fd)
+      await this.#helper.unmount(mounted.mountPoint, true)
+      throw error
+    }
+    this.#served.hosted?.attach({
+      flush: () => this.#helper.flush(this.#mountPoint, this.#served.tree.marker),
+      beforeDelete: async (snapshot) =>
+        (await this.#served.tree.view?.snapshotRemoved(snapshot.epoch)) ?? (() => {}),
+    })
+    this.#timer = setInterval(() => void this.#commitNow(), COMMIT_INTERVAL_MS)
+    this.#takeSignals()
+    await tuneMount(mounted.mountPoint)
+    this.#log.info({ volume: volumePath, mountPoint: mounted.mountPoint, by: mounted.by }, 'mounted')
+  }
+
+  async #commitNow(): Promise<void> {
+    const volume = this.#served.hosted?.volume
+    if (!volume || volume.readOnly) return
+    try {
+      await volume.commit()
+    } catch (error) {
+      this.#log.error({ error: String(error) }, 'the commit failed; the volume is read-only now')
+    }
+  }
+
+  #takeSignals(): void {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => void this.#endBySignal(signal))
+    }
+    process.on('uncaughtException', (error) => {
+      // What is in memory cannot be trusted any more; the last commit can.
+      this.#log.error({ error: error.stack ?? String(error) }, 'a bug ends the daemon')
+      process.exit(1)
+    })
+  }
+
+  /** Unmounts; the kernel then ends the device, which ends the daemon. @throws UmbraError BUSY */
+  async #unmount(lazy: boolean): Promise<void> {
+    await this.#helper.unmount(this.#mountPoint, lazy)
+    this.#log.info({ lazy }, 'unmounted on request')
+  }
+
+  /** A busy mount is cut off, after what was written to it was brought in. */
+  async #endBySignal(signal: string): Promise<void> {
+    this.#log.info({ signal }, 'ending')
+    try {
+      await this.#helper.unmount(this.#mountPoint, false)
+    } catch (error) {
+      if (!hasCode(error, 'BUSY')) this.#log.warn({ error: String(error) }, 'unmounting failed')
+      await this.#helper.flush(this.#mountPoint, this.#served.tree.marker).catch(() => {})
+      await this.#helper.unmount(this.#mountPoint, true).catch(() => {})
+      await this.#end('aborted')
+    }
+  }
+
+  async #end(reason: 'unmounted' | 'aborted'): Promise<void> {
+    if (this.#isEnding) return
+    this.#isEnding = true
+    clearInterval(this.#timer)
+    this.#channel?.close()
+    try {
+      await this.#served.close()
+    } catch (error) {
+      this.#log.error({ error: String(error) }, 'the last commit failed')
+    }
+    this.#helper.stop()
+    await this.#server.close()
+    this.#log.info({ reason }, 'ended')
+    this.#resolveEnded()
+  }
+}
