@@ -21,6 +21,8 @@ export interface EchoOptions {
   /** READs are answered after so long; 0: at once. */
   readonly delayMs: number
   readonly maxWriteBytes: number
+  /** How long the kernel may keep attributes; 0: it asks each time. */
+  readonly attrSeconds: number
 }
 
 export class EchoFileSystem implements RequestHandler {
@@ -74,6 +76,9 @@ export class EchoFileSystem implements RequestHandler {
         break
       case 16:
         this.#write(request, arena, offsetBytes)
+        break
+      case 17:
+        this.#answer(request, 0, 80)
         break
       case 18:
       case 20:
@@ -129,6 +134,7 @@ export class EchoFileSystem implements RequestHandler {
   }
 
   #attr(request: DataView): void {
+    this.#view.setUint32(OUT_HEADER_BYTES, this.#options.attrSeconds, true)
     this.#putAttr(OUT_HEADER_BYTES + 16, request.getUint32(16, true))
     this.#answer(request, 0, 16 + 88)
   }

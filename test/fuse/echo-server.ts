@@ -12,6 +12,7 @@ const [mountPoint, optionsText] = process.argv.slice(2)
 const options = {
   spinUs: 50,
   delayMs: 0,
+  attrSeconds: 0,
   capacityBytes: 64 << 20,
   maxWriteBytes: 1 << 20,
   replyBufferLimit: 64,

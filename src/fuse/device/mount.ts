@@ -106,11 +106,12 @@ async function refuseBusy(mountPoint: string, type: string, source: string): Pro
 }
 
 /**
- * Whether a FUSE mount answers, asked by a child process that may hang in this one's place.
+ * Whether a FUSE mount answers, asked by a child process that may hang in this one's place. The
+ * question is statfs: attributes would be answered from the kernel's cache, even after the end.
  * Not for the process that serves the mount.
  */
 export function probeMount(mountPoint: string): Promise<'alive' | 'dead' | 'hanging'> {
-  const program = `require('fs').lstat(process.argv[1] + '/.', (e) => process.exit(e?.code === 'ENOTCONN' || e?.code === 'ECONNABORTED' ? 3 : 0))`
+  const program = `require('fs').statfs(process.argv[1], (e) => process.exit(e?.code === 'ENOTCONN' || e?.code === 'ECONNABORTED' ? 3 : 0))`
   return new Promise((done) => {
     const child = spawn(process.execPath, ['-e', program, mountPoint], { stdio: 'ignore', cwd: '/' })
     const timer = setTimeout(() => {
