@@ -93,7 +93,7 @@ export class PlainDevice implements BlockDevice {
     if (bytes.length > SIDE_TABLE_MAX_BYTES) {
       throw new UmbraError('LIMIT_EXCEEDED', `A side table of ${bytes.length} bytes; 1 MiB is the most`)
     }
-    this.#sideTable = bytes.slice()
+    this.#sideTable = new Uint8Array(bytes)
   }
 
   flush(): Promise<void> {

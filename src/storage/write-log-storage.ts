@@ -68,7 +68,8 @@ export class WriteLogStorage implements BlockStorage {
   write(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceOffset: number): void {
     this.#refuseWhilePunching('written', offsetBytes, offsetBytes + lengthBytes)
     this.#inner.write(offsetBytes, lengthBytes, source, sourceOffset)
-    const bytes = source.slice(sourceOffset, sourceOffset + lengthBytes)
+    // Not slice(): on a Buffer that shares memory.
+    const bytes = new Uint8Array(source.subarray(sourceOffset, sourceOffset + lengthBytes))
     this.entries.push({ kind: 'write', offsetBytes, bytes })
   }
 

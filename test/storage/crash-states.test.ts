@@ -24,6 +24,15 @@ function sectors(state: CrashState, blockIndex: number): number[] {
   return [0, 1, 2, 3, 4, 5, 6, 7].map((i) => target[i * 512] as number)
 }
 
+test('WriteLogStorage keeps bytes of its own, also of a Buffer', (t) => {
+  const log = new WriteLogStorage(new MemoryStorage())
+  const source = Buffer.alloc(BLOCK, 1)
+  log.write(0, BLOCK, source, 0)
+  source.fill(2)
+  const [entry] = log.entries
+  t.is(entry?.kind === 'write' && entry.bytes[0], 1)
+})
+
 test('crashStates() keeps what a flush covered, and loses the rest in every way', async (t) => {
   const seed = chosenSeed(t)
   const log = new WriteLogStorage(new MemoryStorage())
