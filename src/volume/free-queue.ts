@@ -9,6 +9,7 @@
 import type { Allocator } from './allocator.ts'
 import type { MetadataPool } from './metadata-pool.ts'
 import type { Puncher } from './puncher.ts'
+import type { ReadTickets } from './read-tickets.ts'
 
 /** Runs as pairs of start and count. */
 type Runs = number[]
@@ -25,19 +26,28 @@ export class FreeQueue {
   readonly #allocator: Allocator
   readonly #pool: MetadataPool
   readonly #puncher: Puncher
+  readonly #reads: ReadTickets
   readonly #closed: Batch[] = []
-  readonly #inFlight = new Set<number>()
   #data: Runs = []
   #metadata: Runs = []
-  #nextTicket = 1
   #durable: number
   #pendingBlocks = 0
 
-  constructor(allocator: Allocator, pool: MetadataPool, puncher: Puncher, durableTransaction: number) {
+  constructor(
+    allocator: Allocator,
+    pool: MetadataPool,
+    puncher: Puncher,
+    reads: ReadTickets,
+    durableTransaction: number,
+  ) {
     this.#allocator = allocator
     this.#pool = pool
     this.#puncher = puncher
+    this.#reads = reads
     this.#durable = durableTransaction
+    reads.onEnd = () => {
+      if (this.#closed.length > 0) this.#pump()
+    }
   }
 
   /** Blocks freed but not released. */
@@ -47,7 +57,7 @@ export class FreeQueue {
 
   free(start: number, count: number, isMetadata: boolean): void {
     this.#allocator.unuse(start, count)
-    if (this.#inFlight.size === 0 && this.#allocator.isFreshRun(start, count)) {
+    if (this.#reads.oldest === undefined && this.#allocator.isFreshRun(start, count)) {
       this.#release(start, count, isMetadata)
       return
     }
@@ -66,7 +76,7 @@ export class FreeQueue {
     if (this.#data.length === 0 && this.#metadata.length === 0) return
     this.#closed.push({
       transaction,
-      ticket: this.#nextTicket,
+      ticket: this.#reads.next,
       data: this.#data,
       metadata: this.#metadata,
     })
@@ -79,24 +89,11 @@ export class FreeQueue {
     this.#pump()
   }
 
-  /** A read that will not finish at once begins; give the ticket back with endRead(). */
-  beginRead(): number {
-    const ticket = this.#nextTicket++
-    this.#inFlight.add(ticket)
-    return ticket
-  }
-
-  endRead(ticket: number): void {
-    this.#inFlight.delete(ticket)
-    if (this.#closed.length > 0) this.#pump()
-  }
-
   #pump(): void {
     for (;;) {
       const batch = this.#closed[0]
       if (batch === undefined || batch.transaction > this.#durable) return
-      // Tickets are handed out in order, and a Set keeps that order: the first is the oldest.
-      const [oldest] = this.#inFlight
+      const { oldest } = this.#reads
       if (oldest !== undefined && oldest < batch.ticket) return
       this.#closed.shift()
       this.#releaseBatch(batch)

@@ -31,6 +31,10 @@ export class Puncher {
     return this.#queuedBlocks
   }
 
+  get isIdle(): boolean {
+    return this.#running === undefined
+  }
+
   /** A run became available; it will be punched if it, with its free neighbours, is long enough. */
   offer(start: number, count: number): void {
     if (this.#stopped) return

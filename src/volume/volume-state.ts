@@ -19,6 +19,7 @@ import { MetadataStore } from './metadata-store.ts'
 import { NodeCache } from './node-cache.ts'
 import { Puncher } from './puncher.ts'
 import { RadixTree, type TreeOwner } from './radix-tree.ts'
+import type { ReadTickets } from './read-tickets.ts'
 import { SideTable } from './side-table.ts'
 import type { Superblock } from './superblock.ts'
 import { ToFreeList } from './to-free-list.ts'
@@ -63,13 +64,13 @@ export class VolumeState implements TreeOwner {
   #lastKey = FREE_NOW
 
   /** @throws UmbraError CHECKSUM_MISMATCH, CORRUPT, IO_FAILED */
-  constructor(storage: BlockStorage, superblock: Superblock, cacheBytes: number, table?: GroupTable) {
+  constructor(storage: BlockStorage, superblock: Superblock, reads: ReadTickets, cacheBytes: number) {
     const groupCount = superblock.physicalBlockCount / BLOCKS_PER_GROUP
     this.storage = storage
-    this.allocator = new Allocator(storage, table ?? new GroupTable(storage, groupCount, superblock.tables))
+    this.allocator = new Allocator(storage, new GroupTable(storage, groupCount, superblock.tables))
     this.pool = new MetadataPool(storage, this.allocator)
     this.puncher = new Puncher(storage, this.allocator)
-    this.frees = new FreeQueue(this.allocator, this.pool, this.puncher, superblock.transaction)
+    this.frees = new FreeQueue(this.allocator, this.pool, this.puncher, reads, superblock.transaction)
     this.cache = new NodeCache(storage, cacheBytes)
     this.store = new MetadataStore(storage, this.allocator, this.pool, this.frees, this.cache)
     this.map = new RadixTree(this.store, this, superblock.liveRoot)

@@ -16,6 +16,8 @@ import { CommitQueue } from './commit-queue.ts'
 import { type CreateOptions, createVolume } from './create-volume.ts'
 import type { NodeReader } from './map-node.ts'
 import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
+import { ReadTickets } from './read-tickets.ts'
+import { writeDifference } from './rollback.ts'
 import { Room } from './room.ts'
 import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
@@ -43,6 +45,14 @@ export interface Lease {
   release(): void
 }
 
+/** The state being built and what works on it; replaced as one when a transaction is dropped. */
+interface Present {
+  readonly state: VolumeState
+  readonly room: Room
+  readonly writer: Writer
+  readonly actions: SnapshotActions
+}
+
 interface Action {
   readonly run: () => void
   readonly refuse: (error: unknown) => void
@@ -63,11 +73,9 @@ export class Volume implements BlockDevice {
   readonly #reader: RunReader
   readonly #callbacks: (() => void)[] = []
   readonly #leases = new Map<string, number>()
+  readonly #reads = new ReadTickets()
   #actions: Action[] = []
-  #state: VolumeState
-  #room: Room
-  #writer: Writer
-  #snapshotActions: SnapshotActions
+  #present: Present
   #durable: Superblock
   #failure: UmbraError | undefined
   #isClosed = false
@@ -84,19 +92,16 @@ export class Volume implements BlockDevice {
     this.#openedReadOnly = readOnly
     this.#cacheBytes = options.cacheBytes ?? CACHE_BYTES
     this.#durable = superblock
-    this.#state = new VolumeState(storage, superblock, this.#cacheBytes)
-    this.#room = new Room(this.#state, this.blockCount)
     this.#queue = new CommitQueue(storage, {
       checkWritable: () => this.#checkWritable(),
       cut: () => this.#cut(),
       becameDurable: (superblock) => this.#becameDurable(superblock),
       failed: (error) => this.#fail(error),
     })
-    this.#writer = new Writer(this.#state, this.#room, () => this.#queue.noteWrite())
-    this.#snapshotActions = new SnapshotActions(this.#state, this.#room, this.blockCount)
+    this.#present = this.#build(superblock)
     this.#reader = new RunReader(
       storage,
-      { leaf: (position, wait) => this.#state.map.leaf(position, wait) },
+      { leaf: (position, wait) => this.#present.state.map.leaf(position, wait) },
       this.blockCount,
     )
     const { transaction } = superblock
@@ -134,7 +139,7 @@ export class Volume implements BlockDevice {
   }
 
   get transaction(): number {
-    return this.#state.transaction
+    return this.#present.state.transaction
   }
 
   get durableTransaction(): number {
@@ -142,30 +147,30 @@ export class Volume implements BlockDevice {
   }
 
   get epoch(): number {
-    return this.#state.epoch
+    return this.#present.state.epoch
   }
 
   /** Reads nodes of snapshots' trees, and of the present's as of liveRoot(). */
   get nodes(): NodeReader {
-    return this.#state.cache
+    return this.#present.state.cache
   }
 
   /** The present's tree as of the last cut; commit first for what is there now. */
   liveRoot(): TreeRoot {
-    return this.#state.lastCut.liveRoot
+    return this.#present.state.lastCut.liveRoot
   }
 
   // -- reading
 
   readSync(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): void {
     this.#checkOpen()
-    this.#state.store.flush()
+    this.#present.state.store.flush()
     this.#reader.readSync(offsetBytes, lengthBytes, target, targetOffset)
   }
 
   tryRead(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): boolean {
     this.#checkOpen()
-    this.#state.store.flush()
+    this.#present.state.store.flush()
     return this.#reader.tryRead(offsetBytes, lengthBytes, target, targetOffset)
   }
 
@@ -176,13 +181,12 @@ export class Volume implements BlockDevice {
     targetOffset: number,
   ): Promise<void> {
     this.#checkOpen()
-    const { store, frees } = this.#state
-    store.flush()
-    const ticket = frees.beginRead()
+    this.#present.state.store.flush()
+    const ticket = this.#reads.begin()
     try {
       await this.#reader.read(offsetBytes, lengthBytes, target, targetOffset)
     } finally {
-      frees.endRead(ticket)
+      this.#reads.end(ticket)
     }
   }
 
@@ -191,43 +195,43 @@ export class Volume implements BlockDevice {
   writeData(blockIndex: number, blockCount: number, source: Uint8Array, sourceOffset: number): boolean {
     this.#checkRange(blockIndex, blockCount)
     if (blockCount === 0) return false
-    return this.#change(() => this.#writer.writeData(blockIndex, blockCount, source, sourceOffset))
+    return this.#change(() => this.#present.writer.writeData(blockIndex, blockCount, source, sourceOffset))
   }
 
   writeMetadata(blockIndex: number, source: Uint8Array, sourceOffset: number): void {
     this.#checkRange(blockIndex, 1)
-    this.#change(() => this.#writer.writeMetadata(blockIndex, source, sourceOffset))
+    this.#change(() => this.#present.writer.writeMetadata(blockIndex, source, sourceOffset))
   }
 
   /** @throws UmbraError OUT_OF_SPACE, with a part done, when not even the reserve is left */
   discard(blockIndex: number, blockCount: number): void {
     this.#checkRange(blockIndex, blockCount)
-    this.#change(() => this.#writer.discard(blockIndex, blockCount))
+    this.#change(() => this.#present.writer.discard(blockIndex, blockCount))
   }
 
   requireRoom(dirtyBlockCount: number, freeing: boolean): void {
     this.#checkWritable()
-    this.#room.claim(dirtyBlockCount, freeing)
+    this.#present.room.claim(dirtyBlockCount, freeing)
   }
 
   readSideTable(): Uint8Array {
-    return this.#state.sideTable.read()
+    return this.#present.state.sideTable.read()
   }
 
   writeSideTable(bytes: Uint8Array): void {
     this.#checkWritable()
-    this.#room.ensure(SideTable.blocksFor(bytes.length), 0, true)
+    this.#present.room.ensure(SideTable.blocksFor(bytes.length), 0, true)
     this.#change(() => {
-      this.#writer.isChanging = true
-      if (this.#state.sideTable.replace(bytes)) this.#state.isDirty = true
-      this.#writer.isChanging = false
+      this.#present.writer.isChanging = true
+      if (this.#present.state.sideTable.replace(bytes)) this.#present.state.isDirty = true
+      this.#present.writer.isChanging = false
     })
   }
 
   async flush(): Promise<void> {
     if (this.#openedReadOnly) return
     this.#checkOpen()
-    this.#state.store.flush()
+    this.#present.state.store.flush()
     await this.#queue.flush()
   }
 
@@ -245,8 +249,8 @@ export class Volume implements BlockDevice {
 
   /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
   async createSnapshot(name: string): Promise<Snapshot> {
-    this.#snapshotActions.checkNew(name)
-    return asSnapshot(await this.#inCut(() => this.#snapshotActions.createSnapshot(name)))
+    this.#present.actions.checkNew(name)
+    return asSnapshot(await this.#inCut(() => this.#present.actions.createSnapshot(name)))
   }
 
   /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
@@ -257,18 +261,18 @@ export class Volume implements BlockDevice {
       if (this.#leases.has(record.id)) {
         throw new UmbraError('LEASED', `Snapshot ${JSON.stringify(record.name)} is in use`)
       }
-      this.#snapshotActions.deleteSnapshot(record, options.keepBookmark === true)
+      this.#present.actions.deleteSnapshot(record, options.keepBookmark === true)
     })
   }
 
   /** Oldest first. */
   snapshots(): Snapshot[] {
-    return this.#state.catalog.snapshots.map(asSnapshot)
+    return this.#present.state.catalog.snapshots.map(asSnapshot)
   }
 
   /** Oldest first. */
   bookmarks(): Bookmark[] {
-    return this.#state.catalog.bookmarks.map(asBookmark)
+    return this.#present.state.catalog.bookmarks.map(asBookmark)
   }
 
   /** @throws UmbraError NOT_FOUND */
@@ -284,27 +288,27 @@ export class Volume implements BlockDevice {
 
   /** @throws UmbraError NOT_FOUND */
   sizesOf(nameOrId: string): SnapshotSizes {
-    return this.#snapshotActions.sizesOf(this.#snapshotRecord(nameOrId))
+    return this.#present.actions.sizesOf(this.#snapshotRecord(nameOrId))
   }
 
   /** Bytes that deleting all of these snapshots would free. @throws UmbraError NOT_FOUND */
   freedIfDeleted(namesOrIds: readonly string[]): number {
-    return this.#snapshotActions.freedIfDeleted(namesOrIds.map((name) => this.#snapshotRecord(name)))
+    return this.#present.actions.freedIfDeleted(namesOrIds.map((name) => this.#snapshotRecord(name)))
   }
 
   /** Keeps a snapshot from being deleted, durably. @throws UmbraError NOT_FOUND, READ_ONLY */
   async pin(nameOrId: string): Promise<void> {
-    await this.#inCut(() => this.#snapshotActions.setPinned(this.#snapshotRecord(nameOrId), true))
+    await this.#inCut(() => this.#present.actions.setPinned(this.#snapshotRecord(nameOrId), true))
   }
 
   async unpin(nameOrId: string): Promise<void> {
-    await this.#inCut(() => this.#snapshotActions.setPinned(this.#snapshotRecord(nameOrId), false))
+    await this.#inCut(() => this.#present.actions.setPinned(this.#snapshotRecord(nameOrId), false))
   }
 
   /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
   async createBookmark(name: string): Promise<Bookmark> {
-    this.#snapshotActions.checkNew(name)
-    return asBookmark(await this.#inCut(() => this.#snapshotActions.createBookmark(name)))
+    this.#present.actions.checkNew(name)
+    return asBookmark(await this.#inCut(() => this.#present.actions.createBookmark(name)))
   }
 
   /** @throws UmbraError NOT_FOUND, READ_ONLY */
@@ -312,8 +316,38 @@ export class Volume implements BlockDevice {
     await this.#inCut(() => {
       const record = this.#record(nameOrId)
       if (record.kind !== 'bookmark') throw notFound('bookmark', nameOrId)
-      this.#snapshotActions.deleteBookmark(record)
+      this.#present.actions.deleteBookmark(record)
     })
+  }
+
+  /**
+   * Makes the present read as a snapshot does, as a change forward: a snapshot of the present is
+   * taken first (named `keepAs`, or after the time), then what differs is written and committed as
+   * one transaction. All or nothing. Nobody may have the volume mounted.
+   * @returns the snapshot of the present as it was
+   * @throws UmbraError NOT_FOUND, BUSY, INVALID_NAME, ALREADY_EXISTS, OUT_OF_SPACE, READ_ONLY
+   */
+  async rollback(nameOrId: string, options: { readonly keepAs?: string } = {}): Promise<Snapshot> {
+    this.#checkWritable()
+    if (this.#callbacks.length > 0) throw new UmbraError('BUSY', 'The volume is mounted; unmount it first')
+    const lease = this.lease(nameOrId)
+    try {
+      const keepAs = options.keepAs ?? `before-rollback-${new Date().toISOString()}`
+      const kept = await this.createSnapshot(keepAs)
+      await this.#settle()
+      try {
+        this.#writeRollback(kept, this.snapshot(lease.id))
+      } catch (error) {
+        if (this.#failure) throw error
+        this.#dropTransaction()
+        await this.deleteSnapshot(kept.id)
+        throw error
+      }
+      await this.commit()
+      return kept
+    } finally {
+      lease.release()
+    }
   }
 
   /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
@@ -337,19 +371,25 @@ export class Volume implements BlockDevice {
     const guard = {
       check: () => {
         this.#checkOpen()
-        if (this.#state.catalog.find(id)?.kind === 'snapshot') return
+        if (this.#present.state.catalog.find(id)?.kind === 'snapshot') return
         throw new UmbraError('EVICTED', `Snapshot ${JSON.stringify(name)} was deleted`)
       },
-      beginRead: () => this.#state.frees.beginRead(),
-      endRead: (ticket: number) => this.#state.frees.endRead(ticket),
+      beginRead: () => this.#reads.begin(),
+      endRead: (ticket: number) => this.#reads.end(ticket),
     }
-    return new SnapshotDevice(this.storage, { root, epoch, blockCount, cache: this.#state.cache, guard })
+    return new SnapshotDevice(this.storage, {
+      root,
+      epoch,
+      blockCount,
+      cache: this.#present.state.cache,
+      guard,
+    })
   }
 
   // -- space, end
 
   space(): SpaceReport {
-    const { liveBlocks, deadBlocks, allocator, frees, toFree, puncher } = this.#state
+    const { liveBlocks, deadBlocks, allocator, frees, toFree, puncher } = this.#present.state
     const pending = frees.pendingBlocks + toFree.blockCount + puncher.queuedBlocks
     return {
       liveBytes: liveBlocks * BLOCK_SIZE_BYTES,
@@ -362,8 +402,8 @@ export class Volume implements BlockDevice {
 
   /** Frees everything that deleted snapshots held and gives it back to the host. */
   async drain(): Promise<void> {
-    while (!this.#state.toFree.isEmpty) await this.commit()
-    await this.#state.puncher.drain()
+    while (!this.#present.state.toFree.isEmpty) await this.commit()
+    await this.#present.state.puncher.drain()
   }
 
   /** Commits, gives unused space back and forgets everything. The storage stays open. */
@@ -372,15 +412,47 @@ export class Volume implements BlockDevice {
     try {
       if (!this.readOnly) {
         await this.commit()
-        await this.#state.releaseSpace()
+        await this.#present.state.releaseSpace()
       }
     } finally {
-      this.#state.puncher.stop()
+      this.#present.state.puncher.stop()
       this.#isClosed = true
     }
   }
 
   // -- inside
+
+  #build(superblock: Superblock): Present {
+    const state = new VolumeState(this.storage, superblock, this.#reads, this.#cacheBytes)
+    const room = new Room(state, this.blockCount)
+    const writer = new Writer(state, room, () => this.#queue.noteWrite())
+    return { state, room, writer, actions: new SnapshotActions(state, room, this.blockCount) }
+  }
+
+  /** Waits until everything is durable and nothing is under way in the background. */
+  async #settle(): Promise<void> {
+    const isSettled = () =>
+      this.#queue.isIdle &&
+      this.#durable === this.#present.state.lastCut &&
+      !this.#present.state.isDirty &&
+      this.#present.state.map.dirtyCount === 0 &&
+      this.#present.state.puncher.isIdle
+    while (!isSettled()) {
+      await this.commit()
+      await this.#present.state.puncher.drain()
+    }
+  }
+
+  #writeRollback(from: Snapshot, target: Snapshot): void {
+    writeDifference(this.nodes, from, target, this.openSnapshot(target.id), this)
+    if (this.readSideTable().length > 0) this.writeSideTable(new Uint8Array(0))
+  }
+
+  /** Back to what is durable: everything since is forgotten. */
+  #dropTransaction(): void {
+    this.#present.state.puncher.stop()
+    this.#present = this.#build(this.#durable)
+  }
 
   /** Runs `action` in the next cut; resolves when it is durable. */
   async #inCut<T>(action: () => T): Promise<T> {
@@ -403,33 +475,33 @@ export class Volume implements BlockDevice {
 
   #cut(): Superblock | undefined {
     for (const write of this.#callbacks) write()
-    this.#room.settle()
-    this.#state.store.flush()
-    if (!this.#state.hasChanges && this.#actions.length === 0) return undefined
-    this.#state.writeMap()
+    this.#present.room.settle()
+    this.#present.state.store.flush()
+    if (!this.#present.state.hasChanges && this.#actions.length === 0) return undefined
+    this.#present.state.writeMap()
     const actions = this.#actions
     this.#actions = []
     for (const action of actions) this.#runAction(action)
-    if (!this.#state.hasChanges) return undefined
-    return this.#state.finishCut()
+    if (!this.#present.state.hasChanges) return undefined
+    return this.#present.state.finishCut()
   }
 
   /** An action that throws before it changed anything is refused by itself. */
   #runAction(action: Action): void {
-    const wasDirty = this.#state.isDirty
-    this.#state.isDirty = false
+    const wasDirty = this.#present.state.isDirty
+    this.#present.state.isDirty = false
     try {
       action.run()
     } catch (error) {
-      if (this.#state.isDirty) throw error
+      if (this.#present.state.isDirty) throw error
       action.refuse(error)
     }
-    if (wasDirty) this.#state.isDirty = true
+    if (wasDirty) this.#present.state.isDirty = true
   }
 
   #becameDurable(superblock: Superblock): void {
     this.#durable = superblock
-    this.#state.frees.becameDurable(superblock.transaction)
+    this.#present.state.frees.becameDurable(superblock.transaction)
   }
 
   #change<T>(change: () => T): T {
@@ -437,14 +509,14 @@ export class Volume implements BlockDevice {
     try {
       return change()
     } catch (error) {
-      if (this.#writer.isChanging) this.#fail(error)
+      if (this.#present.writer.isChanging) this.#fail(error)
       throw error
     }
   }
 
   #fail(error: unknown): void {
     if (this.#failure) return
-    this.#state.puncher.stop()
+    this.#present.state.puncher.stop()
     this.#failure =
       error instanceof UmbraError
         ? error
@@ -477,13 +549,13 @@ export class Volume implements BlockDevice {
   }
 
   #record(nameOrId: string): PointRecord {
-    const record = this.#state.catalog.find(nameOrId)
+    const record = this.#present.state.catalog.find(nameOrId)
     if (record) return record
     throw notFound('snapshot or bookmark', nameOrId)
   }
 
   #snapshotRecord(nameOrId: string): PointRecord {
-    const record = this.#state.catalog.find(nameOrId)
+    const record = this.#present.state.catalog.find(nameOrId)
     if (record?.kind === 'snapshot') return record
     throw notFound('snapshot', nameOrId)
   }
