@@ -120,7 +120,6 @@ uint32_t crc32c(uint32_t seed, const uint8_t *bytes, size_t length) {
   return chosen(seed, bytes, length);
 }
 
-// (seed, bytes, offset, length[, portable]): the last makes the table twin testable.
 static napi_value call_crc32c(napi_env env, napi_callback_info info) {
   arguments_t args;
   uint32_t seed;
