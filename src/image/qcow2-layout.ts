@@ -1,8 +1,9 @@
 // Where every part of a qcow2 image that we write goes, computed from its extents before a byte is written.
 //
 // Always true: parts follow each other in the order of qcow2-format.ts without gaps, each from a cluster
-// border; every cluster of the file has exactly one owner, so every refcount is 1; the layout is within
-// qemu's limits (32 MiB of L1, 8 MiB of refcount table, 512 MiB of bitmap).
+// border; every cluster of the file has exactly one owner, so every refcount is 1, but for the L2 tables
+// of zeros alone: a long discard's L1 entries share one, as those of qemu's internal snapshots do, and its
+// refcount is their number; the layout is within qemu's limits (32 MiB of L1, 8 MiB of refcount table, 512 MiB of bitmap).
 
 import { assert } from '../base/assert.ts'
 import { UmbraError } from '../base/errors.ts'
@@ -40,7 +41,10 @@ export interface Qcow2Layout {
   readonly refcountBlocks: ClusterRun
   readonly l1: ClusterRun
   readonly bitmap: BitmapLayout | null
+  /** The shared tables of zeros come first. */
   readonly l2: ClusterRun
+  /** L1 entries that refer to a shared table of zeros. */
+  readonly zeroTableReferences: number
   readonly data: ClusterRun
   readonly totalClusters: number
   /** Blocks that the data extents cover. */
@@ -51,6 +55,7 @@ interface Counts {
   readonly dataClusters: number
   readonly dataBlocks: number
   readonly l2Tables: number
+  readonly zeroTableReferences: number
   readonly bitmapClusters: number
 }
 
@@ -137,6 +142,7 @@ function arrange(
             data: bitmapData,
           },
     l2,
+    zeroTableReferences: counts.zeroTableReferences,
     data,
     totalClusters: data.clusterIndex + data.clusterCount,
     dataBlockCount: counts.dataBlocks,
@@ -182,14 +188,42 @@ function count(
   const bitmapClusters = new DistinctCounter(bytesPerBitmapCluster / BLOCK_SIZE_BYTES)
   let dataClusters = 0
   let dataBlocks = 0
+  let zeroTableReferences = 0
   for (const extent of clusterExtents(source, blocksPerCluster)) {
     l2Tables.add(extent)
+    const zeroTables = wholeZeroTables(extent, entriesPerTable * blocksPerCluster)
+    zeroTableReferences += zeroTables.end - zeroTables.first
     if (extent.kind !== 'data') continue
     dataClusters += Math.ceil(extent.blockCount / blocksPerCluster)
     dataBlocks += extent.blockCount
   }
   for (const extent of source.extents()) bitmapClusters.add(extent)
-  return { dataClusters, dataBlocks, l2Tables: l2Tables.count, bitmapClusters: bitmapClusters.count }
+  return {
+    dataClusters,
+    dataBlocks,
+    l2Tables: l2Tables.count - zeroTableReferences + sharedTableCount(zeroTableReferences),
+    zeroTableReferences,
+    bitmapClusters: bitmapClusters.count,
+  }
+}
+
+/** L1 indexes, half open, whose whole range an extent makes zero. */
+export function wholeZeroTables(extent: DeltaExtent, blocksPerTable: number): { first: number; end: number } {
+  const first = Math.ceil(extent.blockIndex / blocksPerTable)
+  if (extent.kind !== 'zero') return { first, end: first }
+  return { first, end: Math.max(first, Math.floor((extent.blockIndex + extent.blockCount) / blocksPerTable)) }
+}
+
+/** A refcount of 16 bits counts this many references. */
+export const REFERENCES_MAX = 2 ** (2 ** LIMITS.refcountOrder) - 1
+
+export function sharedTableCount(references: number): number {
+  return Math.ceil(references / REFERENCES_MAX)
+}
+
+/** References to the shared table with this ordinal: all that fit, the rest for the last. */
+export function referencesTo(table: number, references: number): number {
+  return Math.min(REFERENCES_MAX, references - table * REFERENCES_MAX)
 }
 
 /** Counts the units that ascending extents touch. */

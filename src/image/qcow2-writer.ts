@@ -26,6 +26,10 @@ import {
   clusterExtents,
   planQcow2,
   type Qcow2Layout,
+  REFERENCES_MAX,
+  referencesTo,
+  sharedTableCount,
+  wholeZeroTables,
 } from './qcow2-layout.ts'
 import { TableWriter } from './table-writer.ts'
 
@@ -109,39 +113,62 @@ function writeRefcounts(output: OutputFile, layout: Qcow2Layout): void {
     setOffset(table, i, layout.refcountBlocks.clusterIndex + i, layout, 0)
   table.finish()
   const blocks = tableFor(output, layout, layout.refcountBlocks)
-  blocks.fillWords16(0, layout.totalClusters, 1)
+  const { l2, zeroTableReferences, totalClusters } = layout
+  const shared = sharedTableCount(zeroTableReferences)
+  blocks.fillWords16(0, l2.clusterIndex, 1)
+  for (let i = 0; i < shared; i++)
+    blocks.fillWords16(l2.clusterIndex + i, 1, referencesTo(i, zeroTableReferences))
+  blocks.fillWords16(l2.clusterIndex + shared, totalClusters - l2.clusterIndex - shared, 1)
   blocks.finish()
 }
 
 function writeL1(output: OutputFile, layout: Qcow2Layout, source: ImageSource): void {
   const table = tableFor(output, layout, layout.l1)
   const blocksPerL2 = layout.entriesPerTable * layout.blocksPerCluster
-  let nextL2 = layout.l2.clusterIndex
+  let nextL2 = layout.l2.clusterIndex + sharedTableCount(layout.zeroTableReferences)
+  let zeroReference = 0
   let last = -1
   for (const extent of clusterExtents(source, layout.blocksPerCluster)) {
+    const zeroTables = wholeZeroTables(extent, blocksPerL2)
     const end = Math.floor((extent.blockIndex + extent.blockCount - 1) / blocksPerL2)
-    for (let i = Math.max(last + 1, Math.floor(extent.blockIndex / blocksPerL2)); i <= end; i++)
-      setOffset(table, i, nextL2++, layout, ENTRY_COPIED_HIGH)
+    for (let i = Math.max(last + 1, Math.floor(extent.blockIndex / blocksPerL2)); i <= end; i++) {
+      if (i >= zeroTables.first && i < zeroTables.end) setZeroTable(table, i, zeroReference++, layout)
+      else setOffset(table, i, nextL2++, layout, ENTRY_COPIED_HIGH)
+    }
     last = end
   }
   table.finish()
 }
 
+/** An L1 entry that shares a table of zeros; the flag "refcount is 1" only where that is so. */
+function setZeroTable(table: TableWriter, index: number, reference: number, layout: Qcow2Layout): void {
+  const shared = Math.floor(reference / REFERENCES_MAX)
+  const isOnly = referencesTo(shared, layout.zeroTableReferences) === 1
+  setOffset(table, index, layout.l2.clusterIndex + shared, layout, isOnly ? ENTRY_COPIED_HIGH : 0)
+}
+
 function writeL2(output: OutputFile, layout: Qcow2Layout, source: ImageSource): void {
+  const { entriesPerTable, blocksPerCluster } = layout
   const table = tableFor(output, layout, layout.l2)
+  const shared = sharedTableCount(layout.zeroTableReferences)
+  for (let i = 0; i < shared * entriesPerTable; i++) table.setWord(i, 0, ENTRY_ZERO_LOW)
   let nextData = layout.data.clusterIndex
-  let ordinal = -1
+  let ordinal = shared - 1
   let lastL1 = -1
-  for (const extent of clusterExtents(source, layout.blocksPerCluster)) {
-    const first = extent.blockIndex / layout.blocksPerCluster
-    const end = Math.ceil((extent.blockIndex + extent.blockCount) / layout.blocksPerCluster)
-    for (let cluster = first; cluster < end; cluster++) {
-      const l1Index = Math.floor(cluster / layout.entriesPerTable)
+  for (const extent of clusterExtents(source, blocksPerCluster)) {
+    const zeroTables = wholeZeroTables(extent, entriesPerTable * blocksPerCluster)
+    const end = Math.ceil((extent.blockIndex + extent.blockCount) / blocksPerCluster)
+    for (let cluster = extent.blockIndex / blocksPerCluster; cluster < end; cluster++) {
+      const l1Index = Math.floor(cluster / entriesPerTable)
+      if (l1Index >= zeroTables.first && l1Index < zeroTables.end) {
+        cluster = zeroTables.end * entriesPerTable - 1
+        continue
+      }
       if (l1Index !== lastL1) {
         lastL1 = l1Index
         ordinal++
       }
-      const index = ordinal * layout.entriesPerTable + (cluster % layout.entriesPerTable)
+      const index = ordinal * entriesPerTable + (cluster % entriesPerTable)
       if (extent.kind === 'zero') table.setWord(index, 0, ENTRY_ZERO_LOW)
       else setOffset(table, index, nextData++, layout, ENTRY_COPIED_HIGH)
     }

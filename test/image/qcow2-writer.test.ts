@@ -5,9 +5,11 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'brittle'
 import { BLOCK_SIZE_BYTES, TIB } from '../../src/base/units.ts'
+import { openChain } from '../../src/image/chain.ts'
 import type { ImageSource } from '../../src/image/image-source.ts'
 import { planQcow2 } from '../../src/image/qcow2-layout.ts'
 import { writeQcow2 } from '../../src/image/qcow2-writer.ts'
+import type { DeltaExtent } from '../../src/volume/points.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { MemoryHistory, randomBlock } from './memory-history.ts'
 import { scratchFolder, tool } from './scratch.ts'
@@ -167,6 +169,56 @@ test('writeQcow2() of an empty delta, an empty volume and a one-block volume is 
     await checkIsClean(t, at(name))
   }
   t.is(readFileSync(at('one')).readUInt32BE(0), 0x514649fb)
+})
+
+test('writeQcow2() of a long discard shares tables of zeros, and qemu takes and changes it', async (t) => {
+  const at = scratchFolder(t)
+  const random = new Random(chosenSeed(t))
+  for (const [tables, sharedBytes] of [
+    [1, 4096],
+    [700, 4096],
+    [140_000, 3 * 4096],
+  ] as const) {
+    // More references than one table can have: qemu takes its time over so many.
+    if (tables > 65_535 && !process.env['UMBRA_LONG']) continue
+    const blockCount = (tables + 3) * 512
+    const history = new MemoryHistory(blockCount)
+    const inside = 700 + random.below(tables * 512 - 400)
+    for (const i of [5, inside, blockCount - 3]) history.write(i, randomBlock(random))
+    history.cut()
+    history.discard(inside, 1)
+    history.write(3, randomBlock(random))
+    history.cut()
+    const zeros = { kind: 'zero' as const, blockIndex: 300, blockCount: (tables + 1) * 512 }
+    const source = history.delta(0, 1)
+    const [first] = source.extents()
+    const wide = { ...source, extents: () => [first as DeltaExtent, zeros] }
+    const force = true
+    await writeQcow2(history.full(0), at('0.qcow2'), { force })
+    const backing = { name: '0.qcow2', format: 'qcow2' }
+    const written = await writeQcow2(wide, at('1.qcow2'), { force, backing, bitmapName: null })
+    await checkIsClean(t, at('1.qcow2'))
+    const l1Bytes = Math.ceil(((tables + 3) * 8) / 4096) * 4096
+    t.is(
+      written.fileBytes - l1Bytes,
+      4096 * (1 + 1 + 1 + 2 + 1) + sharedBytes,
+      `${tables} tables of zeros are shared`,
+    )
+    await writeQcow2(history.full(1), at('full1.qcow2'), { force })
+    await tool('qemu-img', 'compare', at('1.qcow2'), at('full1.qcow2'))
+    const chain = await openChain([at('0.qcow2'), at('1.qcow2')])
+    const bytes = Buffer.alloc(8192, 1)
+    chain.readSync(inside * 4096, 4096, bytes, 0)
+    chain.readSync(3 * 4096, 4096, bytes, 4096)
+    t.ok(
+      bytes.subarray(0, 4096).every((byte) => byte === 0),
+      'read back: the discard',
+    )
+    t.ok(bytes.subarray(4096).equals(history.cuts[1]?.blocks.get(3) as Buffer), 'read back: the data')
+    chain.close()
+    await tool('qemu-io', '-f', 'qcow2', '-c', `write -P 9 ${inside * 4096} 4096`, at('1.qcow2'))
+    await checkIsClean(t, at('1.qcow2'))
+  }
 })
 
 test('writeQcow2() takes larger clusters where 4 KiB ends, and qemu agrees', async (t) => {
