@@ -9,7 +9,7 @@
 import type { Allocator } from './allocator.ts'
 import type { MetadataPool } from './metadata-pool.ts'
 import type { Puncher } from './puncher.ts'
-import { ReadTickets } from './read-tickets.ts'
+import type { ReadTickets } from './read-tickets.ts'
 
 /** Runs as pairs of start and count. */
 type Runs = number[]
@@ -37,8 +37,8 @@ export class FreeQueue {
     allocator: Allocator,
     pool: MetadataPool,
     puncher: Puncher,
+    reads: ReadTickets,
     durableTransaction: number,
-    reads = new ReadTickets(),
   ) {
     this.#allocator = allocator
     this.#pool = pool

@@ -70,7 +70,7 @@ export class VolumeState implements TreeOwner {
     this.allocator = new Allocator(storage, new GroupTable(storage, groupCount, superblock.tables))
     this.pool = new MetadataPool(storage, this.allocator)
     this.puncher = new Puncher(storage, this.allocator)
-    this.frees = new FreeQueue(this.allocator, this.pool, this.puncher, superblock.transaction, reads)
+    this.frees = new FreeQueue(this.allocator, this.pool, this.puncher, reads, superblock.transaction)
     this.cache = new NodeCache(storage, cacheBytes)
     this.store = new MetadataStore(storage, this.allocator, this.pool, this.frees, this.cache)
     this.map = new RadixTree(this.store, this, superblock.liveRoot)
