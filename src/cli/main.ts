@@ -6,40 +6,31 @@
 
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { applyCommand } from './commands/apply.ts'
-import { bookmarkCommand } from './commands/bookmark.ts'
-import { checkCommand } from './commands/check.ts'
-import { createCommand } from './commands/create.ts'
-import { diffCommand } from './commands/diff.ts'
-import { doctorCommand } from './commands/doctor.ts'
-import { exportCommand } from './commands/export.ts'
-import { importCommand } from './commands/import.ts'
-import { mountCommand } from './commands/mount.ts'
-import { snapshotCommand } from './commands/snapshot.ts'
-import { statusCommand } from './commands/status.ts'
-import { syncCommand } from './commands/sync.ts'
-import { unmountCommand } from './commands/unmount.ts'
 import { EXIT_CODES, exitCodeOf } from './exit-codes.ts'
 import { errorLine } from './output.ts'
 
-const COMMANDS = [
-  createCommand,
-  mountCommand,
-  unmountCommand,
-  syncCommand,
-  statusCommand,
-  snapshotCommand,
-  bookmarkCommand,
-  diffCommand,
-  exportCommand,
-  importCommand,
-  applyCommand,
-  checkCommand,
-  doctorCommand,
-]
+/** Loaded one by one: a command that only asks a daemon should not wait for the image room to load. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  create: async () => (await import('./commands/create.ts')).createCommand(),
+  mount: async () => (await import('./commands/mount.ts')).mountCommand(),
+  unmount: async () => (await import('./commands/unmount.ts')).unmountCommand(),
+  sync: async () => (await import('./commands/sync.ts')).syncCommand(),
+  status: async () => (await import('./commands/status.ts')).statusCommand(),
+  snapshot: async () => (await import('./commands/snapshot.ts')).snapshotCommand(),
+  bookmark: async () => (await import('./commands/bookmark.ts')).bookmarkCommand(),
+  diff: async () => (await import('./commands/diff.ts')).diffCommand(),
+  export: async () => (await import('./commands/export.ts')).exportCommand(),
+  import: async () => (await import('./commands/import.ts')).importCommand(),
+  apply: async () => (await import('./commands/apply.ts')).applyCommand(),
+  check: async () => (await import('./commands/check.ts')).checkCommand(),
+  doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
+}
 
-/** The whole program; its help is what docs/CLI.md is checked against. */
-export function buildProgram(): Command {
+/**
+ * The program with the named command alone, or with all of them where there is no such command.
+ * Its help is what docs/CLI.md describes.
+ */
+export async function buildProgram(name?: string): Promise<Command> {
   const program = new Command('umbra')
     .description(
       'A volume in one file with instant shadow copies, exact change tracking, and full, incremental and differential images',
@@ -51,7 +42,10 @@ export function buildProgram(): Command {
       'after',
       `\nVOLUME is a volume file or a mount point. Sizes take the suffixes K M G T.\n\n${exitCodesText()}`,
     )
-  for (const command of COMMANDS) program.addCommand(command())
+  const isKnown = name !== undefined && Object.hasOwn(COMMANDS, name)
+  for (const [key, load] of Object.entries(COMMANDS)) {
+    if (!isKnown || key === name) program.addCommand(await load())
+  }
   for (const command of allCommands(program)) command.exitOverride()
   return program
 }
@@ -61,7 +55,8 @@ export async function runCli(argv: readonly string[]): Promise<void> {
   // A reader that has seen enough (umbra ... | head) ends us quietly.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
   try {
-    await buildProgram().parseAsync(argv)
+    const program = await buildProgram(argv[2])
+    await program.parseAsync(argv)
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : 2

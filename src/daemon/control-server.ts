@@ -6,6 +6,7 @@
 
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { MessageConnection, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
 import { toWire, type WireError } from './control-protocol.ts'
 import { connectionOver } from './socket-connection.ts'
@@ -29,6 +30,9 @@ export class Session {
   }
 }
 
+/** How long an end waits for requests that are under way. */
+const CLOSE_PATIENCE_MS = 5000
+
 type Register = (connection: MessageConnection, session: Session) => void
 
 export class ControlServer {
@@ -36,6 +40,7 @@ export class ControlServer {
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   readonly #handlers: Register[] = []
+  readonly #underWay = new Set<Promise<unknown>>()
 
   constructor(path: string) {
     this.path = path
@@ -44,7 +49,7 @@ export class ControlServer {
 
   handle<R>(type: RequestType0<R, WireError>, handler: (session: Session) => R | Promise<R>): void {
     this.#handlers.push((connection, session) => {
-      connection.onRequest(type, () => answer(() => handler(session)))
+      connection.onRequest(type, () => this.#answer(() => handler(session)))
     })
   }
 
@@ -53,7 +58,7 @@ export class ControlServer {
     handler: (params: P, session: Session) => R | Promise<R>,
   ): void {
     this.#handlers.push((connection, session) => {
-      connection.onRequest(type, (params) => answer(() => handler(params, session)))
+      connection.onRequest(type, (params) => this.#answer(() => handler(params, session)))
     })
   }
 
@@ -67,14 +72,26 @@ export class ControlServer {
     })
   }
 
-  /** Stops listening, ends every connection and removes the socket. */
-  close(): Promise<void> {
+  /** Stops listening, lets what is under way be answered, ends every connection and removes the socket. */
+  async close(): Promise<void> {
     rmSync(this.path, { force: true })
-    return new Promise((resolve) => {
-      this.#server.close(() => resolve())
-      // What was answered last is still sent.
-      for (const socket of this.#sockets) socket.end(() => socket.destroy())
-    })
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    await Promise.race([
+      Promise.allSettled([...this.#underWay]),
+      sleep(CLOSE_PATIENCE_MS, undefined, { ref: false }),
+    ])
+    // The answers are written in the turn after their handlers' end.
+    await nextTurn()
+    for (const socket of this.#sockets) socket.end(() => socket.destroy())
+    await closed
+  }
+
+  #answer<R>(work: () => R | Promise<R>): Promise<R> {
+    const answer = answerOf(work)
+    this.#underWay.add(answer)
+    const done = () => void this.#underWay.delete(answer)
+    answer.then(done, done)
+    return answer
   }
 
   #accept(socket: Socket): void {
@@ -93,7 +110,7 @@ export class ControlServer {
   }
 }
 
-async function answer<R>(work: () => R | Promise<R>): Promise<R> {
+async function answerOf<R>(work: () => R | Promise<R>): Promise<R> {
   try {
     return await work()
   } catch (error) {

@@ -178,8 +178,9 @@ class VolumeDaemon implements RunningDaemon {
     } catch (error) {
       this.#log.error({ error: String(error) }, 'the last commit failed')
     }
-    this.#helper.stop()
+    // Answers the request to unmount, if that was the reason; the helper may still be telling of it.
     await this.#server.close()
+    this.#helper.stop()
     this.#log.info({ reason }, 'ended')
     this.#resolveEnded()
   }

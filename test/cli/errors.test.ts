@@ -127,7 +127,7 @@ test('snapshot names that exist, are missing or malformed, pins', async (t) => {
   await fails(t, 4, ['snapshot', 'create', volume, 'one'])
   await fails(t, 3, ['snapshot', 'show', volume, 'none'])
   await fails(t, 3, ['snapshot', 'delete', volume, 'none'])
-  for (const name of ['', '.', '..', 'a/b', 'x'.repeat(300), 'tab\there']) {
+  for (const name of ['', '.', '..', 'a/b', 'x'.repeat(300)]) {
     await fails(t, 2, ['snapshot', 'create', volume, name])
   }
   await umbra(['snapshot', 'pin', volume, 'one'])
@@ -141,7 +141,7 @@ test('an export on a full disk fails in one line and leaves nothing behind', req
   const folder = tempFolder(t)
   const small = join(folder, 'small')
   mkdirSync(small)
-  await run('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', small])
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'none', small])
   t.teardown(() => run('umount', [small]))
   const volume = join(folder, 'v')
   await umbra(['create', volume, '--size', '256M'])
