@@ -22,6 +22,7 @@ import { MetadataPool } from './metadata-pool.ts'
 import { MetadataStore } from './metadata-store.ts'
 import { NodeCache } from './node-cache.ts'
 import { Puncher } from './puncher.ts'
+import { ReadTickets } from './read-tickets.ts'
 import type { ObjectPointer, Superblock } from './superblock.ts'
 import { chooseSuperblock } from './superblock-slots.ts'
 import { type CheckedTree, TreeCompare } from './tree-compare.ts'
@@ -46,7 +47,7 @@ export function checkVolume(storage: BlockStorage, options: CheckOptions = {}): 
 function readingStore(storage: BlockStorage): MetadataStore {
   const allocator = new Allocator(storage, GroupTable.fresh(storage))
   const pool = new MetadataPool(storage, allocator)
-  const frees = new FreeQueue(allocator, pool, new Puncher(storage, allocator), 0)
+  const frees = new FreeQueue(allocator, pool, new Puncher(storage, allocator), new ReadTickets(), 0)
   return new MetadataStore(storage, allocator, pool, frees, new NodeCache(storage, CACHE_BYTES))
 }
 

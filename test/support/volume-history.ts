@@ -13,6 +13,9 @@ import type { Random } from './random.ts'
 export interface Written {
   readonly sequence: number
   readonly birth: number
+  /** Stays the same as long as the block is overwritten where it is. */
+  readonly place: number
+  readonly isMetadata: boolean
 }
 
 /** Blocks with contents; what is not there reads as zeros. */
@@ -92,6 +95,21 @@ export class VolumeHistory {
     return new VolumeHistory(storage, await Volume.create(storage, options), random, options)
   }
 
+  /** Goes on with an open volume that holds nothing yet. */
+  static resume(
+    storage: BlockStorage,
+    volume: Volume,
+    random: Random,
+    options: HistoryOptions,
+  ): VolumeHistory {
+    return new VolumeHistory(storage, volume, random, options)
+  }
+
+  /** Number of the newest write. */
+  get sequence(): number {
+    return this.#sequence
+  }
+
   get snapshots(): ModelPoint[] {
     return [...this.points.values()].filter((point) => point.kind === 'snapshot')
   }
@@ -154,7 +172,13 @@ export class VolumeHistory {
     const sequence = ++this.#sequence
     this.log.push(`write ${sequence}: ${first}+${count}`)
     this.volume.writeData(first, count, patternBlocks(first, count, sequence), 0)
-    for (let i = 0; i < count; i++) this.live.set(first + i, { sequence, birth: this.volume.epoch })
+    const birth = this.volume.epoch
+    for (let block = first; block < first + count; block++) {
+      const before = this.live.get(block)
+      const isInPlace = before?.birth === birth && !before.isMetadata
+      const place = isInPlace ? before.place : sequence
+      this.live.set(block, { sequence, birth, place, isMetadata: false })
+    }
   }
 
   #writeMetadata(): void {
@@ -163,7 +187,7 @@ export class VolumeHistory {
     this.log.push(`metadata ${sequence}: ${block}`)
     this.volume.requireRoom(1, false)
     this.volume.writeMetadata(block, patternBlocks(block, 1, sequence), 0)
-    this.live.set(block, { sequence, birth: this.volume.epoch })
+    this.live.set(block, { sequence, birth: this.volume.epoch, place: sequence, isMetadata: true })
   }
 
   #discard(): void {
@@ -215,9 +239,28 @@ export class VolumeHistory {
     this.points.delete(name)
   }
 
-  /** Rolls back to a random snapshot, as the volume does: a change forward. */
+  /** Rolls back to a random snapshot: the present is kept as one, and what differs is born anew. */
   async #rollback(): Promise<void> {
-    // TODO-ROLLBACK
+    if (this.snapshots.length === 0) return
+    const target = this.#random.pick(this.snapshots)
+    const name = `r${this.#nextName++}`
+    const kept = new Map(this.live)
+    const { epoch } = await this.volume.rollback(target.name, { keepAs: name })
+    this.log.push(`roll back to ${target.name}, keeping ${name} of epoch ${epoch}`)
+    this.points.set(name, { name, kind: 'snapshot', epoch, contents: kept })
+    this.#becomes(target.contents, this.volume.epoch)
+  }
+
+  #becomes(target: Contents, birth: number): void {
+    for (const [block] of this.live) {
+      if (target.has(block)) continue
+      this.live.delete(block)
+      this.discards.push({ first: block, end: block + 1, epoch: birth })
+    }
+    for (const [block, { sequence, birth: wasBorn }] of target) {
+      if (this.live.get(block)?.birth === wasBorn) continue
+      this.live.set(block, { sequence, birth, place: ++this.#sequence, isMetadata: false })
+    }
   }
 
   // -- comparing
