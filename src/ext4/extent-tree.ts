@@ -433,7 +433,8 @@ export class ExtentTree {
         const index = here + side * distance
         if (index < 0 || index > last) continue
         const room = BLOCK_ENTRIES - entryCount(this.#child(inode, parent, index).bytes)
-        if (room === 0) continue
+        // A target left full could be where the new entry belongs: moving would then never end.
+        if (room < 2) continue
         this.#shiftTowards(inode, parent, index, side, Math.ceil(room / 2))
         return true
       }
