@@ -94,9 +94,13 @@ function change(bits: Uint8Array, from: number, count: number, value: boolean): 
   }
 }
 
-/** How many of the bits in the range are set. */
-export function countSet(bits: Uint8Array, from: number, count: number): number {
+/** How many of the first `limit` bits are clear. */
+export function countClear(bits: Uint8Array, limit: number): number {
   let total = 0
-  for (let at = from; at < from + count; at++) if (isSet(bits, at)) total++
+  for (let at = findClear(bits, 0, limit); at >= 0; at = findClear(bits, at, limit)) {
+    const count = clearRun(bits, at, limit, limit - at)
+    total += count
+    at += count
+  }
   return total
 }

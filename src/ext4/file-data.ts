@@ -308,7 +308,8 @@ export class FileData {
     const end = offsetBytes + lengthBytes
     if (end > FILE_SIZE_MAX_BYTES)
       throw posixError('EFBIG', `A file has at most ${FILE_SIZE_MAX_BYTES} bytes`)
-    this.#core.begin(RUN_DIRTY_BLOCKS, punch)
+    const freeing = punch || zero ? this.#core.releaseCost(inode) : 0
+    this.#core.begin(RUN_DIRTY_BLOCKS + freeing, punch)
     if (punch) this.#punch(inode, offsetBytes, end)
     else this.#allocateRange(inode, offsetBytes, end, zero)
     if (!keepSize && end > inode.sizeBytes) {

@@ -9,7 +9,7 @@ import { crc32c } from '../base/crc32c.ts'
 import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
-import { setBits } from './bitmap.ts'
+import { countClear, setBits } from './bitmap.ts'
 import type { BlockCache } from './block-cache.ts'
 import { read16, read32, write16, write32 } from './bytes.ts'
 import type { MetadataBlock, Seal } from './core.ts'
@@ -163,6 +163,7 @@ export class Groups {
     if (this.flags(group) & GROUP_FLAG.BLOCK_UNINIT) {
       block = this.#cache.create(this.blockBitmap(group), NO_SEAL)
       this.initialBlockBitmap(group, block.bytes)
+      this.#checkInitialCount(group, block.bytes)
       this.#clearFlag(group, GROUP_FLAG.BLOCK_UNINIT)
     } else {
       block = this.#cache.get(this.blockBitmap(group), (bytes) => this.#verifyBitmap(group, bytes, 'block'))
@@ -170,6 +171,16 @@ export class Groups {
     }
     this.#markGroup(group, BLOCK_BITMAP_DIRTY)
     return block
+  }
+
+  #checkInitialCount(group: number, bits: Uint8Array): void {
+    const free = countClear(bits, groupBlockCount(this.geometry, group))
+    if (free === this.freeBlocks[group]) return
+    this.#cache.forget(this.blockBitmap(group))
+    throw new UmbraError(
+      'CORRUPT',
+      `Group ${group} is uninitialised with ${free} free blocks, but its descriptor says ${this.freeBlocks[group]}`,
+    )
   }
 
   /** Fills a zeroed bitmap with what an uninitialised group holds: its own metadata and padding. */

@@ -9,7 +9,7 @@ import { crc32c } from '../base/crc32c.ts'
 import { posixError, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES, MIB } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
-import { findClear, isSet } from './bitmap.ts'
+import { clearRun, findClear } from './bitmap.ts'
 import { BlockAllocator } from './block-allocator.ts'
 import { BlockCache } from './block-cache.ts'
 import { read16, read32, write16, write32 } from './bytes.ts'
@@ -188,9 +188,19 @@ export class Ext4Structure implements Ext4Core {
     const at = this.inodeAllocator.recordOffset(ino)
     decodeInode(inode, block.bytes, at, inodeSizeBytes, (generation) => this.#seed(ino, generation))
     if (inode.linkCount === 0 || inode.mode === 0) throw posixError('ESTALE', `Inode ${ino} is not in use`)
-    if (inode.flags & INODE_FLAG.EXTENTS) this.extents.checkRoot(inode)
+    this.#checkContents(inode)
     this.#inodes.add(inode)
     return inode
+  }
+
+  #checkContents(inode: Inode): void {
+    if (inode.flags & INODE_FLAG.EXTENTS) this.extents.checkRoot(inode)
+    else if (inode.isRegular || inode.isDirectory || (inode.isSymlink && inode.sizeBytes >= 60)) {
+      throw new UmbraError(
+        'UNSUPPORTED_FEATURE',
+        `Inode ${inode.ino} is mapped by blocks, not extents; convert the file system with e2fsck -E bmap2extent`,
+      )
+    }
   }
 
   allocateInode(parent: Inode, mode: number, uid: number, gid: number): Inode {
@@ -454,25 +464,33 @@ export class Ext4Structure implements Ext4Core {
 
   #discardFree(blockIndex: number, blockCount: number): void {
     const { blocksPerGroup, blockCount: total } = this.geometry
-    for (let block = blockIndex; block < Math.min(blockIndex + blockCount, total); block++) {
+    const end = Math.min(blockIndex + blockCount, total)
+    for (let block = blockIndex; block < end; ) {
       const group = Math.floor(block / blocksPerGroup)
-      const bitmap = this.#groups.peekBlockBitmap(group)
-      if (bitmap && !isSet(bitmap.bytes, block % blocksPerGroup)) this.device.discard(block, 1)
+      const groupEnd = Math.min(end, (group + 1) * blocksPerGroup)
+      const first = group * blocksPerGroup
+      this.#discardFreeIn(group, block - first, groupEnd - first)
+      block = groupEnd
+    }
+  }
+
+  /** Discards the free runs among bits [from, to) of an initialised group, except what orphans hold. */
+  #discardFreeIn(group: number, from: number, to: number): void {
+    const bitmap = this.#groups.peekBlockBitmap(group)
+    if (!bitmap) return
+    const held = this.#overlay.bits(group)
+    const bits = held ? bitmap.bytes.map((byte, i) => byte | (held[i] as number)) : bitmap.bytes
+    for (let at = findClear(bits, from, to); at >= 0; at = findClear(bits, at, to)) {
+      const count = clearRun(bits, at, to, to - at)
+      this.device.discard(group * this.geometry.blocksPerGroup + at, count)
+      at += count
     }
   }
 
   /** Discards every free block of initialised groups (FITRIM). */
   trim(): void {
-    for (let group = 0; group < this.geometry.groupCount; group++) {
-      const bitmap = this.#groups.peekBlockBitmap(group)
-      if (!bitmap) continue
-      const limit = groupBlockCount(this.geometry, group)
-      const held = this.#overlay.bits(group)
-      for (let at = findClear(bitmap.bytes, 0, limit); at >= 0; ) {
-        if (!held || !isSet(held, at)) this.device.discard(group * this.geometry.blocksPerGroup + at, 1)
-        at = findClear(bitmap.bytes, at + 1, limit)
-      }
-    }
+    for (let group = 0; group < this.geometry.groupCount; group++)
+      this.#discardFreeIn(group, 0, groupBlockCount(this.geometry, group))
   }
 }
 

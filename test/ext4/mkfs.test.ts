@@ -21,6 +21,7 @@ const SIZES: readonly [string, number][] = [
   ['a short last group', 128 * MIB + 12 * MIB],
   ['1 GiB', GIB],
   ['10 GiB', 10 * GIB],
+  ['1 TiB', TIB],
 ]
 
 for (const [name, sizeBytes] of SIZES) {
