@@ -127,7 +127,7 @@ const POINT_NAME_MAX_BYTES = 100
 function markName(identity: ImageIdentity): string {
   const { point, volumeUuid, sizeBytes } = identity
   let name = ''
-  for (const character of point.name) {
+  for (const character of point.name.replace(/[/\0]/g, '_')) {
     if (Buffer.byteLength(name + character) > POINT_NAME_MAX_BYTES) break
     name += character
   }
