@@ -1,10 +1,10 @@
 // Unmounting from the outside: with the daemon's help where there is one, without it where it died.
 //
 // Always true: when unmountVolume() returns, the mount is gone from the table, the daemon's process has
-// ended and the volume's lock is free.
+// ended and the volume's lock is free; after a lazy one they follow when the last file is closed.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { UmbraError } from '../base/errors.ts'
+import { hasCode, UmbraError } from '../base/errors.ts'
 import type { MountEntry } from '../fuse/device/mount-table.ts'
 import { clearDeadMount, unmountDevice } from '../fuse/device/unmount.ts'
 import type { ControlClient } from './control-client.ts'
@@ -62,7 +62,11 @@ async function unmountByDaemon(
 ): Promise<Unmounted> {
   try {
     const status = await client.call(statusRequest, options.force ? 5000 : undefined)
-    await client.callWith(unmountRequest, { lazy: options.lazy })
+    await client.callWith(unmountRequest, { lazy: options.lazy }).catch(async (error) => {
+      // It may be gone before its answer is through: what counts is that the mount is.
+      if (!hasCode(error, 'UNAVAILABLE') || (await isMounted(status.mountPoint))) throw error
+    })
+    if (options.lazy) return { volume: status.volume, mountPoint: status.mountPoint ?? '', wasDead: false }
     await withDeadline(client.whenClosed, 'the daemon to let go of the volume')
     if (status.daemon) await waitForEnd(status.daemon.pid)
     return { volume: status.volume, mountPoint: status.mountPoint ?? '', wasDead: false }
@@ -73,6 +77,12 @@ async function unmountByDaemon(
   } finally {
     client.close()
   }
+}
+
+async function isMounted(mountPoint: string | null): Promise<boolean> {
+  if (mountPoint === null) return false
+  const entry = await findMount(mountPoint)
+  return entry !== undefined && isOurs(entry)
 }
 
 async function waitForEnd(pid: number): Promise<void> {

@@ -35,7 +35,7 @@ export async function mountVolume(
   folder: string,
   args: readonly string[] = [],
 ): Promise<MountedVolume> {
-  if (!existsSync(folder)) mkdirSync(folder)
+  if (!existsSync(folder) && !isMountPoint(folder)) mkdirSync(folder)
   let gone = false
   const unmount = async (): Promise<void> => {
     if (gone) return
