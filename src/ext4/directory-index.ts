@@ -114,11 +114,11 @@ export class DirectoryIndexCache {
   }
 
   #shrink(keep: DirectoryIndex): void {
+    if ((keep.names?.size ?? 0) > this.#nameLimit) this.drop(keep)
     for (const index of this.#directories.values()) {
       if (this.#nameCount <= this.#nameLimit) return
       if (index !== keep) this.drop(index)
     }
-    if (this.#nameCount > this.#nameLimit) this.drop(keep)
   }
 
   #forgetOldest(): void {

@@ -95,7 +95,7 @@ export class DirectoryTree {
   }
 
   leafAt(directory: Inode, index: DirectoryIndex, path: Path): MetadataBlock {
-    return this.leaf(directory, index, childBlock(path))
+    return this.leaf(directory, index, childBlock(directory, path))
   }
 
   /**
@@ -223,7 +223,7 @@ export class DirectoryTree {
   }
 
   #node(directory: Inode, index: DirectoryIndex, path: Path): MetadataBlock {
-    return this.#core.metadata(this.#map(directory, childBlock(path)), index.verifyNode)
+    return this.#core.metadata(this.#map(directory, childBlock(directory, path)), index.verifyNode)
   }
 
   #map(directory: Inode, fileBlock: number): number {
@@ -258,9 +258,12 @@ function frame(block: MetadataBlock, entriesAt: number, hash: number): Frame {
   return { block, entriesAt, index: searchEntries(block.bytes, entriesAt, hash) }
 }
 
-function childBlock(path: Path): number {
+/** @throws UmbraError CORRUPT when it is the root again */
+function childBlock(directory: Inode, path: Path): number {
   const last = path.at(-1) as Frame
-  return entryBlock(last.block.bytes, last.entriesAt, last.index)
+  const fileBlock = entryBlock(last.block.bytes, last.entriesAt, last.index)
+  if (fileBlock === 0) throw corruptDirectory(directory.ino, 'its index points back to the root')
+  return fileBlock
 }
 
 function isFrameFull(at: Frame): boolean {

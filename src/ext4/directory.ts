@@ -56,7 +56,10 @@ export class Directories {
   }
 
   indexOf(directory: Inode): DirectoryIndex {
-    return this.#indexes.get(directory.ino, () => this.#core.inodeSeed(directory))
+    return this.#indexes.get(directory.ino, () => {
+      if (directory.sizeBytes % BLOCK_SIZE_BYTES === 0) return this.#core.inodeSeed(directory)
+      throw corruptDirectory(directory.ino, `its size ${directory.sizeBytes} is no number of blocks`)
+    })
   }
 
   /** @returns the inode number, 0: no such name. "." and ".." are not names here. */
