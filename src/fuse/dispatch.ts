@@ -34,9 +34,9 @@ export interface FuseDispatcherOptions {
   /** The mount is gone. */
   readonly onEnded?: (reason: 'unmounted' | 'aborted') => void
   /**
-   * Makes the kernel write back its dirty pages of a file, by a NOTIFY_INVAL_INODE that is written on
-   * a thread (the write waits for WRITEs that this loop must answer). Without it, SEEK_DATA and
-   * SEEK_HOLE on a file open for writing turn the kernel to its own, coarser answer for good.
+   * Makes the kernel write back at least its dirty pages of this file, and settles when they are here:
+   * syncfs and the flush marker, by a helper process. Without it, SEEK_DATA and SEEK_HOLE on a file
+   * open for writing turn the kernel to its own, coarser answer for good.
    */
   readonly flushInode?: (nodeId: number) => Promise<void>
   /** For tests: asked before each request; one whose promise is returned is handled when it settles. */
