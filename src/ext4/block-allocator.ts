@@ -4,8 +4,8 @@
 // show through in another file; blocks of orphans are free in the bitmap and held by the overlay,
 // and are never handed out. Free counts are those of the committed view.
 
-import { posixError, UmbraError } from '../base/errors.ts'
-import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import { hasCode, posixError, UmbraError } from '../base/errors.ts'
+import { BLOCK_SIZE_BYTES, type BlockRange } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import { clearBits, clearRun, findClear, setBits, setRun } from './bitmap.ts'
 import type { BlockCache } from './block-cache.ts'
@@ -24,6 +24,7 @@ export class BlockAllocator {
   /** Below this bit nothing is free in the group, the overlay counted. */
   readonly #firstFree: Uint32Array
   readonly #combined = new Uint8Array(BLOCK_SIZE_BYTES)
+  readonly #lateDiscards: BlockRange[] = []
   #committedFree = 0
   /** Length of the run that allocate() returned last. */
   runLength = 0
@@ -130,7 +131,38 @@ export class BlockAllocator {
       else this.#release(group, from, count)
     })
     if (metadata) for (let i = 0; i < blockCount; i++) this.#cache.forget(blockIndex + i)
-    this.#device.discard(blockIndex, blockCount)
+    this.#discard(blockIndex, blockCount)
+  }
+
+  /**
+   * A discard can need room in the volume. Without it the blocks are kept from use as an orphan's
+   * are, and listed with them, until retryDiscards() succeeds: freeing itself never fails half way.
+   */
+  #discard(blockIndex: number, blockCount: number): void {
+    try {
+      this.#device.discard(blockIndex, blockCount)
+    } catch (error) {
+      if (!hasCode(error, 'OUT_OF_SPACE')) throw error
+      this.#eachGroup(blockIndex, blockCount, (group, from, count) => this.#overlay.add(group, from, count))
+      this.#lateDiscards.push({ blockIndex, blockCount })
+    }
+  }
+
+  /** Discards what could not be discarded when it was freed; stops at the first that still cannot. */
+  retryDiscards(): void {
+    while (this.#lateDiscards.length > 0) {
+      const run = this.#lateDiscards.at(-1) as BlockRange
+      try {
+        this.#device.discard(run.blockIndex, run.blockCount)
+      } catch (error) {
+        if (hasCode(error, 'OUT_OF_SPACE')) return
+        throw error
+      }
+      this.#lateDiscards.pop()
+      this.#eachGroup(run.blockIndex, run.blockCount, (group, from, count) =>
+        this.#releaseHeld(group, from, count),
+      )
+    }
   }
 
   /** Free on disk, still held in memory. */

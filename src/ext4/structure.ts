@@ -145,6 +145,7 @@ export class Ext4Structure implements Ext4Core {
     if (this.readOnly) throw posixError('EROFS', 'The file system is read-only')
     const dirty = this.#cache.dirtyCount + this.#groups.dirtyBlockCount + 1
     this.device.requireRoom(dirty + dirtyBlockCount + OPERATION_SLACK_BLOCKS, freeing)
+    this.allocator.retryDiscards()
   }
 
   // -- metadata blocks

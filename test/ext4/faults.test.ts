@@ -15,7 +15,7 @@ import { makeFile, makeImage, unlinkFromRoot } from '../support/ext4-image.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
 
-/** Answers OUT_OF_SPACE to data and to claims of room, with a chance set from outside. */
+/** Answers OUT_OF_SPACE to data, to discards and to claims of room, with a chance set from outside. */
 class FullDevice extends PlainDevice {
   random: Random | undefined
   chance = 0
@@ -31,6 +31,10 @@ class FullDevice extends PlainDevice {
   ): boolean {
     this.#maybeFail()
     return super.writeData(blockIndex, blockCount, source, sourceOffset)
+  }
+  override discard(blockIndex: number, blockCount: number): void {
+    this.#maybeFail()
+    super.discard(blockIndex, blockCount)
   }
   override requireRoom(): void {
     this.#maybeFail()
@@ -92,6 +96,7 @@ test('a device without room never leaves anything half done', requires('e2fsck')
   }
   t.ok(failures > 50, `${failures} operations failed`)
   for (const inode of files) unlinkFromRoot(core, inode)
+  core.begin(1)
   t.is(core.allocator.freeCount, empty, 'every block came back')
   await device.commit()
   t.ok(e2fsck(image.path).clean, 'clean when emptied')
