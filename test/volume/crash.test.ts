@@ -7,8 +7,9 @@ import test, { type Assertion } from 'brittle'
 import { type CrashState, crashStates } from '../../src/storage/crash-states.ts'
 import { FaultStorage } from '../../src/storage/fault-storage.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
-import { WriteLogStorage } from '../../src/storage/write-log-storage.ts'
+import { type LogEntry, WriteLogStorage } from '../../src/storage/write-log-storage.ts'
 import { checkVolume } from '../../src/volume/check.ts'
+import { SUPERBLOCK_HOMES } from '../../src/volume/group-layout.ts'
 import { Volume } from '../../src/volume/volume.ts'
 import { describeBlock, patternBlocks } from '../support/block-pattern.ts'
 import { chosenSeed, Random } from '../support/random.ts'
@@ -245,7 +246,13 @@ async function judgeUse(volume: Volume, state: CrashState): Promise<string[]> {
   return problems
 }
 
-async function replay(t: Assertion, crash: CrashHistory, seed: number): Promise<number> {
+interface Red {
+  readonly state: CrashState
+  readonly problems: readonly string[]
+}
+
+/** @returns the first state that is wrong, or how many there were */
+async function replay(crash: CrashHistory, log: readonly LogEntry[], seed: number): Promise<Red | number> {
   const random = new Random(seed)
   let count = 0
   const options = {
@@ -255,15 +262,24 @@ async function replay(t: Assertion, crash: CrashHistory, seed: number): Promise<
     subsetsPerInterval: 3,
     tornPerInterval: 2,
   }
-  for (const state of crashStates(crash.log.entries, options)) {
+  for (const state of crashStates(log, options)) {
     count++
     const problems = await judge(crash, state, random).catch((error: Error) => [error.stack ?? error.message])
-    if (problems.length === 0) continue
-    for (const line of crash.history.log) t.comment(line)
-    t.fail(`crash ${state.label}: ${problems.slice(0, 5).join('; ')} (${problems.length} in all)`)
-    return -1
+    if (problems.length > 0) return { state, problems }
   }
   return count
+}
+
+function report(t: Assertion, crash: CrashHistory, { state, problems }: Red): void {
+  for (const line of crash.history.log) t.comment(line)
+  t.fail(`crash ${state.label}: ${problems.slice(0, 5).join('; ')} (${problems.length} in all)`)
+}
+
+async function randomCrash(random: Random): Promise<CrashHistory> {
+  const crash = await CrashHistory.begin(random)
+  for (let i = random.between(6, 24); i > 0; i--) await crash.step()
+  await crash.end()
+  return crash
 }
 
 test('after any crash the volume opens at its last commit, whole', async (t) => {
@@ -271,14 +287,42 @@ test('after any crash the volume opens at its last commit, whole', async (t) => 
   const random = new Random(seed)
   let count = 0
   for (let round = 0; round < HISTORY_COUNT; round++) {
-    const crash = await CrashHistory.begin(random)
-    for (let i = random.between(6, 24); i > 0; i--) await crash.step()
-    await crash.end()
-    const states = await replay(t, crash, random.below(2 ** 32))
-    if (states < 0) return
-    count += states
+    const crash = await randomCrash(random)
+    const outcome = await replay(crash, crash.log.entries, random.below(2 ** 32))
+    if (typeof outcome !== 'number') {
+      report(t, crash, outcome)
+      return
+    }
+    count += outcome
   }
   t.ok(count > HISTORY_COUNT * 20, `${HISTORY_COUNT} histories, ${count} crashes`)
+})
+
+/** The log of a volume that forgets to flush before its superblock, or after it. */
+function withoutFlushes(log: readonly LogEntry[], which: 'before' | 'after'): LogEntry[] {
+  const homes = SUPERBLOCK_HOMES.flat().map((block) => block * 4096)
+  const isSuperblock = (entry?: LogEntry) => entry?.kind === 'write' && homes.includes(entry.offsetBytes)
+  const dropped = new Set<number>()
+  for (const [i, entry] of log.entries()) {
+    const isBefore = entry.kind === 'flush-end' && isSuperblock(log[i + 1])
+    const isAfter = entry.kind === 'flush-begin' && isSuperblock(log[i - 1])
+    if (which === 'before' ? isBefore : isAfter) dropped.add((entry as { id: number }).id)
+  }
+  return log.filter((entry) => !('id' in entry && dropped.has(entry.id)))
+}
+
+test('a commit that forgets a flush turns the judge red', async (t) => {
+  const random = new Random(chosenSeed(t))
+  const red = { before: 0, after: 0 }
+  for (let round = 0; round < 5; round++) {
+    const crash = await randomCrash(random)
+    for (const which of ['before', 'after'] as const) {
+      const log = withoutFlushes(crash.log.entries, which)
+      if (typeof (await replay(crash, log, random.below(2 ** 32))) !== 'number') red[which]++
+    }
+  }
+  t.ok(red.before > 0, `the flush before the superblock: seen in ${red.before} of 5 histories`)
+  t.ok(red.after > 0, `the flush after the superblock: seen in ${red.after} of 5 histories`)
 })
 
 test('a crash while a volume is made leaves no volume, or an empty one', async (t) => {
