@@ -283,7 +283,7 @@ export class VolumeHistory {
 export function verifyDevice(
   name: string,
   device: Pick<BlockDevice, 'readSync' | 'blockCount'>,
-  contents: Contents,
+  contents: ReadonlyMap<number, { readonly sequence: number }>,
   random: Random,
 ): string[] {
   const problems: string[] = []
