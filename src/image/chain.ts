@@ -19,10 +19,13 @@ export interface ChainOptions extends LongWork {
 }
 
 export class ImageChain implements BlockReader {
+  /** Of the point that the device shows, verified; null for a foreign chain, whatever its files claim. */
+  readonly identity: ImageIdentity | null
   readonly #stack: LayerStack
 
   /** Takes the layers over: close() closes them. */
-  constructor(layers: readonly ImageLayer[]) {
+  constructor(layers: readonly ImageLayer[], identity: ImageIdentity | null) {
+    this.identity = identity
     this.#stack = new LayerStack(layers)
   }
 
@@ -38,11 +41,6 @@ export class ImageChain implements BlockReader {
   /** The virtual size in blocks, a last part of a block counted whole. */
   get blockCount(): number {
     return Math.ceil(this.sizeBytes / BLOCK_SIZE_BYTES)
-  }
-
-  /** Of the point that the device shows; null for a foreign chain. */
-  get identity(): ImageIdentity | null {
-    return this.layers.at(-1)?.identity ?? null
   }
 
   readSync(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): void {
@@ -85,7 +83,7 @@ export async function openChain(paths: readonly string[], options: ChainOptions 
       checkLinks(layers, null)
       await verifyLayers(layers, options)
     }
-    return new ImageChain(layers)
+    return new ImageChain(layers, options.foreign ? null : (layers.at(-1)?.identity ?? null))
   } catch (error) {
     closeLayers(layers)
     throw error

@@ -4,6 +4,7 @@
 // Always true of what is encoded: version 3, the dirty and corrupt bits are never set; of what is decoded: magic, version, features and
 // every offset and length of the first cluster have been checked, in this order.
 
+import { assert } from '../base/assert.ts'
 import { UmbraError } from '../base/errors.ts'
 import {
   AUTOCLEAR_BITMAPS,
@@ -41,7 +42,21 @@ export interface Qcow2Header {
   readonly identityBytes: Uint8Array | null
 }
 
-/** @throws UmbraError LIMIT_EXCEEDED if names are too long for the first cluster */
+/** What the first cluster will hold, in bytes. @throws UmbraError LIMIT_EXCEEDED for a backing file name over 1023 bytes */
+export function firstClusterBytes(
+  identityBytes: Uint8Array,
+  backing: Backing | null,
+  hasBitmap: boolean,
+): number {
+  const nameBytes = Buffer.byteLength(backing?.name ?? '')
+  if (nameBytes > LIMITS.backingNameBytes)
+    throw new UmbraError('LIMIT_EXCEEDED', `A backing file name has at most ${LIMITS.backingNameBytes} bytes`)
+  const bitmap = hasBitmap ? { directoryBytes: 0, directoryOffset: 0 } : null
+  const extensions = extensionList(bitmap, identityBytes, backing)
+  return extensions.reduce((sum, part) => sum + part.byteLength, QCOW2_HEADER_BYTES + nameBytes)
+}
+
+/** The layout's clusters hold {@link firstClusterBytes}. */
 export function encodeFirstCluster(
   layout: Qcow2Layout,
   identityBytes: Uint8Array,
@@ -49,15 +64,13 @@ export function encodeFirstCluster(
 ): Uint8Array {
   const cluster = Buffer.alloc(layout.clusterBytes)
   const nameBytes = Buffer.from(backing?.name ?? '')
-  if (nameBytes.byteLength > LIMITS.backingNameBytes)
-    throw new UmbraError('LIMIT_EXCEEDED', `A backing file name has at most ${LIMITS.backingNameBytes} bytes`)
-  const extensions = Buffer.concat(extensionList(layout, identityBytes, backing))
+  const bitmap = layout.bitmap && {
+    directoryBytes: layout.bitmap.directoryBytes,
+    directoryOffset: layout.bitmap.directory.clusterIndex * layout.clusterBytes,
+  }
+  const extensions = Buffer.concat(extensionList(bitmap, identityBytes, backing))
   const backingNameOffset = QCOW2_HEADER_BYTES + extensions.byteLength
-  if (backingNameOffset + nameBytes.byteLength > layout.clusterBytes)
-    throw new UmbraError(
-      'LIMIT_EXCEEDED',
-      `The names of points and backing file do not fit a cluster of ${layout.clusterBytes} bytes`,
-    )
+  assert(backingNameOffset + nameBytes.byteLength <= layout.clusterBytes, 'the header fits its cluster')
   const at = (run: { clusterIndex: number }) => run.clusterIndex * layout.clusterBytes
   Qcow2HeaderV2.encode(
     {
@@ -98,7 +111,7 @@ export function encodeFirstCluster(
 }
 
 function extensionList(
-  layout: Qcow2Layout,
+  bitmap: { directoryBytes: number; directoryOffset: number } | null,
   identityBytes: Uint8Array,
   backing: Backing | null,
 ): Uint8Array[] {
@@ -114,15 +127,7 @@ function extensionList(
     EXTENSION.featureNames,
     Buffer.concat(FEATURE_NAMES.map((feature) => Qcow2FeatureName.encode({ ...feature }))),
   )
-  if (layout.bitmap)
-    add(
-      EXTENSION.bitmaps,
-      Qcow2BitmapsExtension.encode({
-        bitmapCount: 1,
-        directoryBytes: layout.bitmap.directoryBytes,
-        directoryOffset: layout.bitmap.directory.clusterIndex * layout.clusterBytes,
-      }),
-    )
+  if (bitmap) add(EXTENSION.bitmaps, Qcow2BitmapsExtension.encode({ bitmapCount: 1, ...bitmap }))
   add(EXTENSION.umbraIdentity, identityBytes)
   add(EXTENSION.end, new Uint8Array(0))
   return parts

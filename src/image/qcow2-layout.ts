@@ -61,14 +61,15 @@ interface Counts {
 
 /**
  * @param bitmapName null: no bitmap
+ * @param headerBytes what the first cluster must hold
  * @throws UmbraError LIMIT_EXCEEDED if no legal cluster size holds it
  */
-export function planQcow2(source: ImageSource, bitmapName: string | null): Qcow2Layout {
+export function planQcow2(source: ImageSource, bitmapName: string | null, headerBytes = 0): Qcow2Layout {
   const sizeBytes = source.blockCount * BLOCK_SIZE_BYTES
   for (let clusterBits = BLOCK_SIZE_LOG2; clusterBits <= LIMITS.maxClusterBits; clusterBits++) {
     const entriesPerTable = 2 ** (clusterBits - 3)
     const l1EntryCount = Math.max(1, Math.ceil(sizeBytes / (entriesPerTable * 2 ** clusterBits)))
-    if (l1EntryCount * 8 > LIMITS.l1Bytes) continue
+    if (l1EntryCount * 8 > LIMITS.l1Bytes || headerBytes > 2 ** clusterBits) continue
     const layout = arrange(source, clusterBits, l1EntryCount, bitmapName)
     if (layout.refcountTable.clusterCount * layout.clusterBytes <= LIMITS.refcountTableBytes) return layout
   }

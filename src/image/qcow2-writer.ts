@@ -5,6 +5,7 @@
 // the backing file show through; everything is written in ascending order but the header, which comes
 // last, so that an unfinished file is no image; memory is bounded by pages of the tables.
 
+import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import { copyExtents } from './copy-extents.ts'
 import { ContentDigest } from './digest.ts'
@@ -19,7 +20,7 @@ import {
   ENTRY_ZERO_LOW,
   Qcow2BitmapEntry,
 } from './qcow2-format.ts'
-import { type Backing, encodeFirstCluster } from './qcow2-header.ts'
+import { type Backing, encodeFirstCluster, firstClusterBytes } from './qcow2-header.ts'
 import {
   type BitmapLayout,
   type ClusterRun,
@@ -58,7 +59,23 @@ export async function writeQcow2(
   path: string,
   options: Qcow2Options = {},
 ): Promise<WrittenImage> {
-  const layout = planQcow2(source, bitmapNameFor(source, options))
+  const bitmapName = bitmapNameFor(source, options)
+  const backing = options.backing ?? null
+  const describe = (digest: string): ImageIdentity => ({
+    formatVersion: IDENTITY_VERSION,
+    volumeUuid: source.volumeUuid,
+    point: source.point,
+    base: source.base,
+    sizeBytes: source.blockCount * BLOCK_SIZE_BYTES,
+    digest,
+  })
+  // Every digest is as long as this one.
+  const headerBytes = firstClusterBytes(
+    encodeIdentity(describe('0'.repeat(64))),
+    backing,
+    bitmapName !== null,
+  )
+  const layout = planQcow2(source, bitmapName, headerBytes)
   return writeOutput(path, options, async (output) => {
     output.truncate(layout.totalClusters * layout.clusterBytes)
     writeRefcounts(output, layout)
@@ -66,15 +83,8 @@ export async function writeQcow2(
     if (layout.bitmap) writeBitmap(output, layout, layout.bitmap, source)
     writeL2(output, layout, source)
     const digest = await writeData(output, layout, source, options)
-    const identity: ImageIdentity = {
-      formatVersion: IDENTITY_VERSION,
-      volumeUuid: source.volumeUuid,
-      point: source.point,
-      base: source.base,
-      sizeBytes: layout.sizeBytes,
-      digest,
-    }
-    const first = encodeFirstCluster(layout, encodeIdentity(identity), options.backing ?? null)
+    const identity = describe(digest)
+    const first = encodeFirstCluster(layout, encodeIdentity(identity), backing)
     output.write(0, first.byteLength, first, 0)
     return {
       identity,
@@ -86,8 +96,9 @@ export async function writeQcow2(
 
 function bitmapNameFor(source: ImageSource, options: Qcow2Options): string | null {
   if (source.base === null || options.bitmapName === null) return null
-  const name = Buffer.from(options.bitmapName ?? `umbra-${source.base.name}`)
-  return name.subarray(0, BITMAP_NAME_MAX_BYTES).toString('utf8')
+  const name = options.bitmapName ?? `umbra-${source.base.name}`
+  if (name !== '' && Buffer.byteLength(name) <= BITMAP_NAME_MAX_BYTES) return name
+  throw new UmbraError('LIMIT_EXCEEDED', `A bitmap's name has 1 to ${BITMAP_NAME_MAX_BYTES} bytes`)
 }
 
 function tableFor(output: OutputFile, layout: Qcow2Layout, run: ClusterRun): TableWriter {

@@ -1,7 +1,7 @@
 // Images that we write, judged by qemu: check, compare, map, info, and the bitmap through qemu-nbd.
 
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'brittle'
 import { BLOCK_SIZE_BYTES, TIB } from '../../src/base/units.ts'
@@ -9,10 +9,11 @@ import { openChain } from '../../src/image/chain.ts'
 import type { ImageSource } from '../../src/image/image-source.ts'
 import { planQcow2 } from '../../src/image/qcow2-layout.ts'
 import { writeQcow2 } from '../../src/image/qcow2-writer.ts'
+import { verifyChain } from '../../src/image/verify.ts'
 import type { DeltaExtent } from '../../src/volume/points.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { MemoryHistory, randomBlock } from './memory-history.ts'
-import { scratchFolder, tool } from './scratch.ts'
+import { rejectsWith, scratchFolder, tool } from './scratch.ts'
 
 async function checkIsClean(t: { is(a: unknown, b: unknown, c: string): void }, path: string): Promise<void> {
   const report = JSON.parse(await tool('qemu-img', 'check', '--output=json', path)) as Record<string, unknown>
@@ -219,6 +220,41 @@ test('writeQcow2() of a long discard shares tables of zeros, and qemu takes and 
     await tool('qemu-io', '-f', 'qcow2', '-c', `write -P 9 ${inside * 4096} 4096`, at('1.qcow2'))
     await checkIsClean(t, at('1.qcow2'))
   }
+})
+
+test('writeQcow2() takes the longest and strangest names', async (t) => {
+  const at = scratchFolder(t)
+  const random = new Random(chosenSeed(t))
+  const history = new MemoryHistory(3001)
+  history.churn(random, 30)
+  history.cut('\u0001'.repeat(255))
+  history.churn(random, 30)
+  history.write(3000, randomBlock(random))
+  history.cut('\\"\n'.repeat(85))
+  const folder = 'd/../'.repeat(200)
+  mkdirSync(at('d'))
+  await writeQcow2(history.full(0), at('0.qcow2'))
+  const backing = { name: `${folder}0.qcow2`, format: 'qcow2' }
+  await writeQcow2(history.delta(0, 1), at('1.qcow2'), { backing, bitmapName: 'b'.repeat(1023) })
+  await checkIsClean(t, at('1.qcow2'))
+  writeFileSync(at('1.raw'), history.content(1))
+  await tool('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', at('1.qcow2'), at('1.raw'))
+  const [, verified] = await verifyChain([at('1.qcow2')])
+  t.alike(verified?.identity.base?.name, '\u0001'.repeat(255))
+  t.alike(verified?.identity.point.name, '\\"\n'.repeat(85))
+  await rejectsWith(
+    t,
+    () => writeQcow2(history.delta(0, 1), at('x'), { bitmapName: 'b'.repeat(1024) }),
+    'LIMIT_EXCEEDED',
+    'a longer bitmap name',
+  )
+  const far = { name: 'x'.repeat(1024), format: 'qcow2' }
+  await rejectsWith(
+    t,
+    () => writeQcow2(history.delta(0, 1), at('x'), { backing: far }),
+    'LIMIT_EXCEEDED',
+    'a longer backing name',
+  )
 })
 
 test('writeQcow2() takes larger clusters where 4 KiB ends, and qemu agrees', async (t) => {

@@ -1,7 +1,7 @@
 // Real volumes exported, and rebuilt from the images: base + delta = target, judged by our own model of
 // the blocks and by qemu; and applies that fail must leave the volume as it was.
 
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import test from 'brittle'
 import { BLOCK_SIZE_BYTES, MIB } from '../../src/base/units.ts'
 import { withChain } from '../../src/image/import.ts'
@@ -164,4 +164,24 @@ test('applyToVolume() that runs out of space leaves the volume as it was', async
   const reopened = await Volume.open(storage)
   t.ok(contentOf(reopened).equals(plain), 'unchanged')
   await reopened.close()
+})
+
+test('a snapshot that is deleted during its export makes the export fail, and leaves no file', async (t) => {
+  const at = scratchFolder(t)
+  const random = new Random(chosenSeed(t))
+  const volume = await Volume.create(new MemoryStorage(), { sizeBytes: SIZE_BYTES })
+  for (let i = 0; i < 4000; i++) volume.writeData(i, 1, randomBlock(random), 0)
+  await volume.createSnapshot('gone')
+  let deleting: Promise<void> | undefined
+  const onProgress = () => {
+    deleting ??= volume.deleteSnapshot('gone')
+  }
+  await rejectsWith(
+    t,
+    () => writeQcow2(volumeSource(volume, 'gone', null), at('x'), { onProgress }),
+    'EVICTED',
+    'deleted on the way',
+  )
+  await deleting
+  t.alike(readdirSync(at('.')), [])
 })
