@@ -46,7 +46,9 @@ export class Attributes {
   /** As FileSystem.setAttributes(). @throws EPERM EINVAL EISDIR EFBIG ENOSPC EROFS EOPNOTSUPP */
   set(inode: Inode, change: AttributeChange): void {
     check(inode, change)
-    this.#core.begin(1 + 2 * XATTR_DIRTY_BLOCKS, true)
+    // Times and sizes must go through on a full volume too: they take no space of their own.
+    const isBounded = change.mode === undefined && change.uid === undefined && change.gid === undefined
+    this.#core.begin(1 + 2 * XATTR_DIRTY_BLOCKS, isBounded)
     const now = this.#core.now()
     // The two that may fail for lack of space come first.
     if (change.sizeBytes !== undefined) {

@@ -14,7 +14,6 @@ import {
   findRecord,
   findRoom,
   initDirectoryBlock,
-  NAME_LENGTH_MAX,
   RECORDS_END,
   recordFileType,
   recordIno,
@@ -282,9 +281,4 @@ function checkDots(bytes: Uint8Array, ino: number): void {
     read16(bytes, DOT_DOT_AT + 6) === ((TYPE_DIRECTORY << 8) | 2) &&
     read16(bytes, DOT_DOT_AT + 4) >= FIRST_NAME_AT - DOT_DOT_AT
   if (!whole) throw corruptDirectory(ino, 'it does not start with "." and ".."')
-}
-
-/** A name's length is bounded here once for all. */
-export function isNameTooLong(name: string): boolean {
-  return name.length > NAME_LENGTH_MAX
 }

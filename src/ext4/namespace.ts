@@ -28,8 +28,8 @@ import { checkSymlinkTarget, writeSymlink } from './symlink.ts'
 import type { Xattrs } from './xattr.ts'
 
 const S_ISGID = 0o2000
-/** Two leaves, two nodes, the root, extents, both inodes, the first block, an xattr block. */
-const CREATE_DIRTY_BLOCKS = 12
+/** Two leaves, three nodes, the root, three of extents, both inodes, the first block, an xattr block; spare. */
+const CREATE_DIRTY_BLOCKS = 16
 const UNLINK_DIRTY_BLOCKS = 4
 
 interface NewInode {

@@ -22,7 +22,7 @@ import {
 
 const FLAGS = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT
 /** As for a create, with the source's leaf, its inode and its first block. */
-const RENAME_DIRTY_BLOCKS = 16
+const RENAME_DIRTY_BLOCKS = 20
 /** No tree is deeper: the walk up ends even in a damaged one. */
 const DEPTH_MAX = 1_000_000
 

@@ -1,9 +1,11 @@
 // Hashed directories as they grow, shrink and are listed meanwhile.
 
+import { unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'brittle'
 import { hashName } from '../../src/ext4/htree-hash.ts'
 import { INODE_FLAG, type Inode } from '../../src/ext4/inode.ts'
-import { codeOf, type Ext4Files, makeFiles, namesOf, ROOT } from '../support/ext4-files.ts'
+import { codeOf, type Ext4Files, makeFiles, namesOf, openFiles, ROOT } from '../support/ext4-files.ts'
 import { mountLoop } from '../support/loop.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
@@ -77,7 +79,7 @@ test('a directory grows from one block over two levels and shrinks again', NEEDS
 })
 
 test(
-  'the kernel finds every name of a grown directory',
+  'the kernel finds every name of a grown directory and goes on with it',
   requires('root', 'e2fsck', 'getfattr', '/dev/loop-control'),
   async (t) => {
     const random = new Random(chosenSeed(t))
@@ -88,8 +90,23 @@ test(
     await files.check(t, 'before the kernel')
     const ours = dumpFiles(files.fs)
     await files.close()
-    const mount = await mountLoop(t, files.path, 'ro')
+    const mount = await mountLoop(t, files.path, 'rw')
     t.alike(differences(ours, await dumpMounted(mount.folder)), [])
+    for (const name of [...names].slice(0, 500)) {
+      unlinkSync(Buffer.from(`${mount.folder}/d/${name}`, 'latin1'))
+      names.delete(name)
+    }
+    for (let i = 0; i < 1000; i++) {
+      const name = `by-the-kernel-${i}-${'k'.repeat(i % 200)}`
+      writeFileSync(join(mount.folder, 'd', name), '')
+      names.add(name)
+    }
+    await mount.unmount()
+    const again = await openFiles(files.path)
+    t.teardown(again.close, { order: 1 })
+    const found = again.fs.lookup(again.root, 'd') as Inode
+    t.alike(namesOf(again.fs, found).sort(), [...names].sort(), 'and what it adds is found by us')
+    await again.check(t, 'after the kernel')
   },
 )
 

@@ -36,10 +36,13 @@ touch plain/sub/inheriting
 chmod 4755 plain/f3
 `
 
-async function kernelImage(t: Assertion, options: readonly string[] = []): Promise<string> {
+async function kernelImage(
+  t: Assertion,
+  options: readonly string[] = [],
+  without = '^has_journal,^resize_inode',
+): Promise<string> {
   const path = sparseFile(t, 192 * 1024 * 1024)
-  const features = '^has_journal,^resize_inode'
-  await run('mke2fs', ['-q', '-t', 'ext4', '-b', '4096', '-I', '256', '-O', features, '-N', '20000', path])
+  await run('mke2fs', ['-q', '-t', 'ext4', '-b', '4096', '-I', '256', '-O', without, '-N', '20000', path])
   if (options.length > 0) await run('tune2fs', [...options, path])
   const mount = await mountLoop(t, path, 'rw')
   const script = join(mount.folder, 'make.sh')
@@ -80,6 +83,41 @@ for (const algorithm of ['tea', 'legacy', 'half_md4']) {
     t.alike(differences(ours, await dumpMounted(mount.folder)), [])
   })
 }
+
+test('a long directory without a hash tree is kept linear and listed by position', NEEDS, async (t) => {
+  const path = await kernelImage(t, [], '^has_journal,^resize_inode,^dir_index')
+  const files = await openFiles(path)
+  t.teardown(() => files.close(), { order: 1 })
+  const { fs } = files
+  const big = fs.lookup(files.root, 'big')
+  if (!big) throw new Error('big is not there')
+  const seen: string[] = []
+  for (let cookie = 0, more = true; more; ) {
+    more = false
+    let left = 37
+    fs.readDirectory(big, cookie, (entry) => {
+      if (left-- === 0) {
+        more = true
+        return false
+      }
+      cookie = entry.nextCookie
+      seen.push(entry.name)
+      return true
+    })
+    const last = seen.at(-1)
+    if (last?.startsWith('name-')) fs.unlink(big, last)
+    fs.makeNode(big, `later-${cookie}-${'x'.repeat(cookie % 100)}`, 0o100600, 0, ROOT)
+  }
+  const names = seen.filter((name) => name.startsWith('name-'))
+  t.is(names.length, 10_000)
+  t.is(new Set(names).size, 10_000)
+  t.is(big.flags & 0x1000, 0)
+  await files.check(t, 'linear')
+  const ours = dumpFiles(fs)
+  await files.close()
+  const mount = await mountLoop(t, path, 'ro')
+  t.alike(differences(ours, await dumpMounted(mount.folder)), [])
+})
 
 test('a block of xattrs that inodes share is left to the others', NEEDS, async (t) => {
   const path = await kernelImage(t)

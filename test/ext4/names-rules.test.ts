@@ -276,6 +276,24 @@ test('a file has at most 65,000 links', NEEDS, async (t) => {
   await files.check(t, '65,000 links')
 })
 
+test(
+  'a directory of more than 64,998 subdirectories shows one link',
+  process.env['UMBRA_LONG'] ? NEEDS : { skip: true },
+  async (t) => {
+    const files = await makeFiles(t, 768 * MIB, { inodeRatioBytes: 8192 })
+    const { fs, root } = files
+    const d = fs.makeDirectory(root, 'd', 0o755, ROOT)
+    for (let i = 0; i < 64_997; i++) fs.makeDirectory(d, `d${i}`, 0o755, ROOT)
+    t.is(d.linkCount, 64_999)
+    fs.makeDirectory(d, 'one-more', 0o755, ROOT)
+    t.is(d.linkCount, 1)
+    await files.check(t, 'many')
+    for (let i = 0; i < 100; i++) fs.removeDirectory(d, `d${i}`)
+    t.is(d.linkCount, 1)
+    await files.check(t, 'fewer again')
+  },
+)
+
 test('running out of space leaves a whole tree each time', NEEDS, async (t) => {
   const random = new Random(chosenSeed(t))
   const files = await makeFiles(t, 3 * MIB, { inodeRatioBytes: 4096 })
