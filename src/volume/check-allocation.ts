@@ -24,7 +24,8 @@ import { GROUP_RECORD } from './group-table.ts'
 import { blockChecksum, nodeBytes } from './map-node.ts'
 import type { Superblock } from './superblock.ts'
 
-interface GroupState {
+/** What a group's record says. */
+export interface GroupState {
   readonly checksum: number
   readonly freeCount: number
   readonly home: number
@@ -99,6 +100,11 @@ export class AllocationCheck {
       blockCount += this.#compareGroup(group, committed, runs)
     }
     return { blockCount, runs }
+  }
+
+  /** The group's record; undefined: its table block is damaged. */
+  state(group: number): GroupState | undefined {
+    return this.#groups[group]
   }
 
   /** What the group's bitmap should be. */

@@ -4,6 +4,7 @@
 import test, { type Assertion } from 'brittle'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { checkVolume } from '../../src/volume/check.ts'
+import { repairVolume } from '../../src/volume/check-repair.ts'
 import type { CheckReport } from '../../src/volume/check-report.ts'
 import { bitmapHome, SUPERBLOCK_HOMES, tableHome } from '../../src/volume/group-layout.ts'
 import { GROUP_RECORD } from '../../src/volume/group-table.ts'
@@ -27,7 +28,7 @@ import {
   type Superblock,
 } from '../../src/volume/superblock.ts'
 import { Volume } from '../../src/volume/volume.ts'
-import { patternBlocks } from '../support/block-pattern.ts'
+import { describeBlock, patternBlocks } from '../support/block-pattern.ts'
 
 const BLOCK = 4096
 
@@ -311,4 +312,36 @@ test('the leaf that the tests change is the one they mean', async (t) => {
   t.is(kind, ENTRY_DATA)
   t.is(SUPERBLOCK.sizeBytes, BLOCK)
   t.alike(checkVolume(storage).errors, [], 'and writing it back unchanged harms nothing')
+})
+
+test('repairVolume() mends copies, tables and bitmaps, and nothing else', async (t) => {
+  const damages: Record<string, (storage: MemoryStorage) => void> = {
+    'a superblock copy': (storage) => {
+      flip(storage, SUPERBLOCK_HOMES[newestSuperblock(storage).transaction % 2]?.[1] ?? 0)
+    },
+    'a table': (storage) => flip(storage, tableHome(0, newestSuperblock(storage).tables[0]?.home ?? 0)),
+    'a free count': (storage) => changeBitmap(storage, () => {}, 1),
+    'a leak': (storage) => changeBitmap(storage, (bytes) => bytes.fill(0xff, 4000, 4002), -16),
+    'blocks in use marked free': (storage) => changeBitmap(storage, (bytes) => bytes.fill(0, 129, 131), 16),
+  }
+  for (const [what, damage] of Object.entries(damages)) {
+    const storage = await makeVolume()
+    damage(storage)
+    const { before, after, repaired } = await repairVolume(storage)
+    t.ok(before.errorCount + before.leaks.blockCount > 0 && repaired.length > 0, what)
+    t.alike([after.errors, after.leaks.blockCount], [[], 0], `${what} is repaired`)
+    const volume = await Volume.open(storage)
+    const bytes = new Uint8Array(BLOCK)
+    volume.readSync(305 * BLOCK, BLOCK, bytes, 0)
+    t.is(describeBlock(bytes, 0), '4@305')
+    await volume.deleteSnapshot('one')
+    await volume.close()
+    t.alike(checkVolume(storage).errors, [], `${what}: and the volume goes on`)
+  }
+  const lost = await makeVolume()
+  flip(lost, newestSuperblock(lost).liveRoot.physicalBlock)
+  changeBitmap(lost, () => {}, 1)
+  const { after, repaired } = await repairVolume(lost)
+  t.alike(repaired, [], 'bitmaps are not rebuilt while a tree is damaged')
+  t.alike(codes(after), ['BITMAP_COUNT', 'NODE_DAMAGED'])
 })
