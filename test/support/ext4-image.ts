@@ -10,7 +10,6 @@ import { FileData } from '../../src/ext4/file-data.ts'
 import { type Inode, S_IFREG } from '../../src/ext4/inode.ts'
 import { type FormatOptions, formatExt4 } from '../../src/ext4/mkfs.ts'
 import { Ext4Structure, type StructureOptions } from '../../src/ext4/structure.ts'
-import type { BlockDevice } from '../../src/storage/block-device.ts'
 import { FileStorage } from '../../src/storage/file-storage.ts'
 import { PlainDevice } from '../../src/storage/plain-device.ts'
 import { e2fsck } from './e2fsck.ts'
@@ -149,5 +148,3 @@ export async function readAll(image: Ext4Image, inode: Inode): Promise<Uint8Arra
   if (count !== bytes.length) throw new Error(`${count} of ${bytes.length} bytes were read`)
   return bytes
 }
-
-export type { BlockDevice }
