@@ -26,7 +26,7 @@ export class HostFile {
   readonly sizeBytes: number
   #closed = false
 
-  /** Opens for reading. @throws UmbraError ENOENT, EACCES, INVALID_ARGUMENT for what is no regular file or block device */
+  /** Opens for reading. @throws UmbraError ENOENT, EACCES, INVALID_ARGUMENT for what is no regular file */
   constructor(path: string) {
     this.path = path
     this.fd = hostCall(`Cannot open ${path}`, () => openSync(path, 'r'))
