@@ -4,11 +4,12 @@
 import test, { type Assertion } from 'brittle'
 import { BLOCK_SIZE_BYTES, MIB } from '../../src/base/units.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
+import { checkVolume } from '../../src/volume/check.ts'
 import { Volume } from '../../src/volume/volume.ts'
 import { type Contents, difference, fillBlock, heldOnlyBy, randomFrom, referenced } from './support/model.ts'
 
 const SEED = Number(process.env['UMBRA_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-const HISTORIES = process.env['UMBRA_LONG'] ? 200 : 12
+const HISTORIES = process.env['UMBRA_LONG'] ? 200 : 8
 const STEPS = 120
 
 class History {
@@ -128,6 +129,10 @@ class History {
 
   async sizesFault(): Promise<string | undefined> {
     await this.volume.commit()
+    const report = checkVolume(this.storage)
+    const [finding] = report.errors
+    if (finding) return `check: ${finding.code} ${finding.where}: ${finding.message}`
+    if (report.leaks.blockCount > 0) return `${report.leaks.blockCount} blocks are leaked`
     const { volume } = this
     const trees = new Map<string, Set<number>>()
     for (const { name, root } of volume.snapshots()) trees.set(name, referenced(volume.nodes, root))
