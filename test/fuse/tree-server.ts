@@ -6,6 +6,7 @@ import { FlushHelper } from '../../src/daemon/flush.ts'
 import { Ext4, formatExt4 } from '../../src/ext4/ext4.ts'
 import { FuseChannel } from '../../src/fuse/device/channel.ts'
 import { mountDevice } from '../../src/fuse/device/mount.ts'
+import { tuneMount } from '../../src/fuse/device/tuning.ts'
 import { unmountDevice } from '../../src/fuse/device/unmount.ts'
 import { FuseDispatcher } from '../../src/fuse/dispatch.ts'
 import { FlushMarker } from '../../src/fuse/flush-marker.ts'
@@ -79,8 +80,12 @@ async function serve(): Promise<void> {
         onRequest: (opcode) => {
           requests[opcode] = (requests[opcode] ?? 0) + 1
           if (opcode !== OPCODE.WRITE || options.writeDelayMs === 0) return undefined
-          written++
-          return new Promise((resolve) => setTimeout(resolve, options.writeDelayMs))
+          return new Promise((resolve) => {
+            setTimeout(() => {
+              written++
+              resolve()
+            }, options.writeDelayMs)
+          })
         },
         onEnded: (reason) => {
           say('ended', { reason })
@@ -97,6 +102,8 @@ async function serve(): Promise<void> {
       unmountDevice(mount.mountPoint).catch((error: Error) => say('failed', { message: error.message }))
     }
   })
+  // Without this, the kernel writes back at once and nothing is left to wait for.
+  await tuneMount(mount.mountPoint)
   say('ready')
 }
 
