@@ -164,13 +164,13 @@ export class Volume implements BlockDevice {
 
   readSync(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): void {
     this.#checkOpen()
-    this.#present.state.store.flush()
+    this.#writeGathered()
     this.#reader.readSync(offsetBytes, lengthBytes, target, targetOffset)
   }
 
   tryRead(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): boolean {
     this.#checkOpen()
-    this.#present.state.store.flush()
+    this.#writeGathered()
     return this.#reader.tryRead(offsetBytes, lengthBytes, target, targetOffset)
   }
 
@@ -181,7 +181,7 @@ export class Volume implements BlockDevice {
     targetOffset: number,
   ): Promise<void> {
     this.#checkOpen()
-    this.#present.state.store.flush()
+    this.#writeGathered()
     const ticket = this.#reads.begin()
     try {
       await this.#reader.read(offsetBytes, lengthBytes, target, targetOffset)
@@ -231,7 +231,7 @@ export class Volume implements BlockDevice {
   async flush(): Promise<void> {
     if (this.#openedReadOnly) return
     this.#checkOpen()
-    this.#present.state.store.flush()
+    this.#writeGathered()
     await this.#queue.flush()
   }
 
@@ -471,6 +471,16 @@ export class Volume implements BlockDevice {
     if (refusal) throw refusal.error
     if (!result) throw new UmbraError('READ_ONLY', 'The volume became read-only before it was done')
     return result.value
+  }
+
+  /** Hands gathered metadata to the storage, for whoever reads it next. */
+  #writeGathered(): void {
+    try {
+      this.#present.state.store.flush()
+    } catch (error) {
+      this.#fail(error)
+      throw error
+    }
   }
 
   #cut(): Superblock | undefined {
