@@ -91,10 +91,16 @@ export class ReadOnlyTree extends RefusingOperations {
   }
 
   override lookup(parent: number, name: string, out: Attributes): void {
+    if (name === '.') {
+      // Of any inode, not only of directories: so the kernel opens file handles (NFS).
+      const inode = this.inode(parent)
+      this.fill(inode, out)
+      this.countLookup(inode, 1)
+      return
+    }
     const directory = this.directory(parent)
     let child: Inode | undefined
-    if (name === '.') child = directory
-    else if (name === '..') {
+    if (name === '..') {
       if (directory.ino === ROOT_INO && this.place.parentOfRoot) {
         this.place.parentOfRoot.fill(out)
         return

@@ -418,6 +418,15 @@ test('a request that a test delays is answered later, and a RELEASE waits behind
   t.alike(session.faults, [])
 })
 
+test('a file handle is opened by LOOKUP "." of its node, whatever it is', (t) => {
+  const { session, fileSystem } = started()
+  const { nodeId } = create(session, 'file')
+  const again = entryOf(session.ask('LOOKUP', { nodeId }, '.'))
+  t.alike([again.nodeId, again.generation], [nodeId, nodeId * 7])
+  t.is(fileSystem.inode(nodeId).lookupCount, 2)
+  t.is(session.ask('LOOKUP', { nodeId: 4711 }, '.').error, -116, 'ESTALE')
+})
+
 test('a reply that the kernel did not take leaves no count behind', (t) => {
   const { session, fileSystem } = started()
   const { nodeId } = create(session, 'file')

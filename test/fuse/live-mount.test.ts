@@ -220,3 +220,21 @@ os.link("/proc/self/fd/%d"%fd,sys.argv[1]+"/named",src_dir_fd=os.open("/",os.O_R
   t.is(fs.readFileSync(at('named'), 'utf8'), 'from nowhere')
   await finish(t, server)
 })
+
+test('file handles survive a dropped cache: open_by_handle_at', needs, async (t) => {
+  const { folder, server } = await mounted(t)
+  fs.writeFileSync(join(folder, 'f'), 'by handle')
+  const program = `import ctypes,os,sys
+libc=ctypes.CDLL(None,use_errno=True)
+class H(ctypes.Structure): _fields_=[('bytes',ctypes.c_uint),('type',ctypes.c_int),('data',ctypes.c_ubyte*128)]
+h=H(); h.bytes=128; m=ctypes.c_int()
+assert libc.name_to_handle_at(-100,(sys.argv[1]+'/f').encode(),ctypes.byref(h),ctypes.byref(m),0)==0, ctypes.get_errno()
+root=os.open(sys.argv[1],os.O_RDONLY)
+open('/proc/sys/vm/drop_caches','w').write('2')
+fd=libc.open_by_handle_at(root,ctypes.byref(h),os.O_RDONLY)
+assert fd>=0, ctypes.get_errno()
+print(os.read(fd,100).decode())`
+  const { stdout } = await run('python3', ['-c', program, folder])
+  t.is(stdout.trim(), 'by handle')
+  await finish(t, server)
+})
