@@ -9,6 +9,7 @@ import type { MountEntry } from '../fuse/device/mount-table.ts'
 import { clearDeadMount, unmountDevice } from '../fuse/device/unmount.ts'
 import type { ControlClient } from './control-client.ts'
 import { statusRequest, unmountRequest } from './control-protocol.ts'
+import { isRunning } from './is-running.ts'
 import { daemonOfMount, findMount, isOurs, locateVolume } from './locate.ts'
 import { probeMount } from './mount-health.ts'
 
@@ -88,11 +89,7 @@ async function isMounted(mountPoint: string | null): Promise<boolean> {
 async function waitForEnd(pid: number): Promise<void> {
   const deadlineMs = Date.now() + END_TIMEOUT_MS
   while (Date.now() < deadlineMs) {
-    try {
-      process.kill(pid, 0)
-    } catch {
-      return
-    }
+    if (!isRunning(pid)) return
     await sleep(5)
   }
   throw new UmbraError('TIMED_OUT', `The daemon (process ${pid}) has unmounted but does not end`)
