@@ -102,6 +102,12 @@ async function serve(): Promise<void> {
       unmountDevice(mount.mountPoint).catch((error: Error) => say('failed', { message: error.message }))
     }
   })
+  // A test that died leaves no mount behind; after a clean end there is none any more.
+  process.on('disconnect', () => {
+    unmountDevice(mount.mountPoint, { lazy: true })
+      .catch(() => {})
+      .finally(() => process.exit())
+  })
   // Without this, the kernel writes back at once and nothing is left to wait for.
   await tuneMount(mount.mountPoint)
   say('ready')
