@@ -14,6 +14,8 @@ import type { BlockStorage } from '../storage/block-storage.ts'
 import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
 import { CommitQueue } from './commit-queue.ts'
 import { type CreateOptions, createVolume } from './create-volume.ts'
+import { CutActions } from './cut-actions.ts'
+import { type Lease, Leases } from './leases.ts'
 import type { NodeReader } from './map-node.ts'
 import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
 import { ReadTickets } from './read-tickets.ts'
@@ -34,17 +36,6 @@ export interface OpenOptions {
   readonly cacheBytes?: number
 }
 
-/** A promise that a snapshot stays, for as long as this process lives or until it is released. */
-export interface Lease {
-  readonly id: string
-  readonly name: string
-  readonly volumeUuid: string
-  readonly root: TreeRoot
-  readonly epoch: number
-  readonly blockCount: number
-  release(): void
-}
-
 /** The state being built and what works on it; replaced as one when a transaction is dropped. */
 interface Present {
   readonly state: VolumeState
@@ -53,10 +44,7 @@ interface Present {
   readonly actions: SnapshotActions
 }
 
-interface Action {
-  readonly run: () => void
-  readonly refuse: (error: unknown) => void
-}
+export type { Lease }
 
 const CACHE_BYTES = 64 * 1024 * 1024
 
@@ -72,9 +60,9 @@ export class Volume implements BlockDevice {
   readonly #queue: CommitQueue
   readonly #reader: RunReader
   readonly #callbacks: (() => void)[] = []
-  readonly #leases = new Map<string, number>()
+  readonly #leases = new Leases()
+  readonly #cutActions = new CutActions()
   readonly #reads = new ReadTickets()
-  #actions: Action[] = []
   #present: Present
   #durable: Superblock
   #failure: UmbraError | undefined
@@ -258,7 +246,7 @@ export class Volume implements BlockDevice {
     await this.#inCut(() => {
       const record = this.#snapshotRecord(name)
       if (record.pinned) throw new UmbraError('PINNED', `Snapshot ${JSON.stringify(record.name)} is pinned`)
-      if (this.#leases.has(record.id)) {
+      if (this.#leases.isHeld(record.id)) {
         throw new UmbraError('LEASED', `Snapshot ${JSON.stringify(record.name)} is in use`)
       }
       this.#present.actions.deleteSnapshot(record, options.keepBookmark === true)
@@ -352,17 +340,7 @@ export class Volume implements BlockDevice {
 
   /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
   lease(nameOrId: string): Lease {
-    const { id, name, root, epoch, blockCount } = this.#snapshotRecord(nameOrId)
-    this.#leases.set(id, (this.#leases.get(id) ?? 0) + 1)
-    let isHeld = true
-    const release = () => {
-      if (!isHeld) return
-      isHeld = false
-      const left = (this.#leases.get(id) ?? 1) - 1
-      if (left > 0) this.#leases.set(id, left)
-      else this.#leases.delete(id)
-    }
-    return { id, name, volumeUuid: this.uuid, root, epoch, blockCount, release }
+    return this.#leases.take(this.#snapshotRecord(nameOrId), this.uuid)
   }
 
   /** A read-only device; it fails with EVICTED once the snapshot is deleted. @throws UmbraError NOT_FOUND */
@@ -457,20 +435,7 @@ export class Volume implements BlockDevice {
   /** Runs `action` in the next cut; resolves when it is durable. */
   async #inCut<T>(action: () => T): Promise<T> {
     this.#checkWritable()
-    let result: { readonly value: T } | undefined
-    let refusal: { readonly error: unknown } | undefined
-    this.#actions.push({
-      run: () => {
-        result = { value: action() }
-      },
-      refuse: (error) => {
-        refusal = { error }
-      },
-    })
-    await this.#queue.commit()
-    if (refusal) throw refusal.error
-    if (!result) throw new UmbraError('READ_ONLY', 'The volume became read-only before it was done')
-    return result.value
+    return await this.#cutActions.inCut(action, () => this.#queue.commit())
   }
 
   /** Hands gathered metadata to the storage, for whoever reads it next. */
@@ -487,26 +452,11 @@ export class Volume implements BlockDevice {
     for (const write of this.#callbacks) write()
     this.#present.room.settle()
     this.#present.state.store.flush()
-    if (!this.#present.state.hasChanges && this.#actions.length === 0) return undefined
+    if (!this.#present.state.hasChanges && this.#cutActions.isEmpty) return undefined
     this.#present.state.writeMap()
-    const actions = this.#actions
-    this.#actions = []
-    for (const action of actions) this.#runAction(action)
+    this.#cutActions.run(this.#present.state)
     if (!this.#present.state.hasChanges) return undefined
     return this.#present.state.finishCut()
-  }
-
-  /** An action that throws before it changed anything is refused by itself. */
-  #runAction(action: Action): void {
-    const wasDirty = this.#present.state.isDirty
-    this.#present.state.isDirty = false
-    try {
-      action.run()
-    } catch (error) {
-      if (this.#present.state.isDirty) throw error
-      action.refuse(error)
-    }
-    if (wasDirty) this.#present.state.isDirty = true
   }
 
   #becameDurable(superblock: Superblock): void {
