@@ -17,6 +17,7 @@ import { ENTRY_FLAG_META, ENTRY_NODE } from './map-node.ts'
 import { MetadataPool } from './metadata-pool.ts'
 import { MetadataStore } from './metadata-store.ts'
 import { NodeCache } from './node-cache.ts'
+import type { SpaceReport } from './points.ts'
 import { Puncher } from './puncher.ts'
 import { RadixTree, type TreeOwner } from './radix-tree.ts'
 import type { ReadTickets } from './read-tickets.ts'
@@ -167,6 +168,18 @@ export class VolumeState implements TreeOwner {
     let sum = this.deadList.blockCount
     for (const snapshot of this.catalog.snapshots) sum += snapshot.deadBlocks
     return sum
+  }
+
+  /** @param blockCount virtual size of the volume */
+  space(blockCount: number): SpaceReport {
+    const pending = this.frees.pendingBlocks + this.toFree.blockCount + this.puncher.queuedBlocks
+    return {
+      liveBytes: this.liveBlocks * BLOCK_SIZE_BYTES,
+      snapshotBytes: this.deadBlocks * BLOCK_SIZE_BYTES,
+      allocatedBytes: this.allocator.usedBlocks * BLOCK_SIZE_BYTES,
+      pendingFreeBytes: pending * BLOCK_SIZE_BYTES,
+      virtualBytes: blockCount * BLOCK_SIZE_BYTES,
+    }
   }
 
   /** Writes the block map, so that map.root is right and may become a snapshot's. */

@@ -18,30 +18,19 @@ import { CutActions } from './cut-actions.ts'
 import { type Lease, Leases } from './leases.ts'
 import type { NodeReader } from './map-node.ts'
 import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
+import { Present } from './present.ts'
 import { ReadTickets } from './read-tickets.ts'
 import { writeDifference } from './rollback.ts'
-import { Room } from './room.ts'
 import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
-import { SnapshotActions } from './snapshot-actions.ts'
 import { SnapshotDevice } from './snapshot-device.ts'
 import type { Superblock } from './superblock.ts'
 import { chooseSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
-import { VolumeState } from './volume-state.ts'
-import { Writer } from './writer.ts'
 
 export interface OpenOptions {
   readonly readOnly?: boolean
   /** Limit of the node cache; 64 MiB unless told. */
   readonly cacheBytes?: number
-}
-
-/** The state being built and what works on it; replaced as one when a transaction is dropped. */
-interface Present {
-  readonly state: VolumeState
-  readonly room: Room
-  readonly writer: Writer
-  readonly actions: SnapshotActions
 }
 
 export type { Lease }
@@ -367,15 +356,7 @@ export class Volume implements BlockDevice {
   // -- space, end
 
   space(): SpaceReport {
-    const { liveBlocks, deadBlocks, allocator, frees, toFree, puncher } = this.#present.state
-    const pending = frees.pendingBlocks + toFree.blockCount + puncher.queuedBlocks
-    return {
-      liveBytes: liveBlocks * BLOCK_SIZE_BYTES,
-      snapshotBytes: deadBlocks * BLOCK_SIZE_BYTES,
-      allocatedBytes: allocator.usedBlocks * BLOCK_SIZE_BYTES,
-      pendingFreeBytes: pending * BLOCK_SIZE_BYTES,
-      virtualBytes: this.blockCount * BLOCK_SIZE_BYTES,
-    }
+    return this.#present.state.space(this.blockCount)
   }
 
   /** Frees everything that deleted snapshots held and gives it back to the host. */
@@ -401,10 +382,8 @@ export class Volume implements BlockDevice {
   // -- inside
 
   #build(superblock: Superblock): Present {
-    const state = new VolumeState(this.storage, superblock, this.#reads, this.#cacheBytes)
-    const room = new Room(state, this.blockCount)
-    const writer = new Writer(state, room, () => this.#queue.noteWrite())
-    return { state, room, writer, actions: new SnapshotActions(state, room, this.blockCount) }
+    const noteWrite = () => this.#queue.noteWrite()
+    return new Present(this.storage, superblock, this.#reads, this.#cacheBytes, noteWrite)
   }
 
   /** Waits until everything is durable and nothing is under way in the background. */
