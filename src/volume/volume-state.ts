@@ -89,6 +89,11 @@ export class VolumeState implements TreeOwner {
     return this.isDirty || this.map.dirtyCount > 0 || !this.toFree.isEmpty
   }
 
+  /** Nothing has changed since the last cut, and no space is being given back. */
+  get isAtRest(): boolean {
+    return !this.isDirty && this.map.dirtyCount === 0 && this.puncher.isIdle
+  }
+
   /** Births that new holes get; 0 where no point could ask about them. */
   get holeBirth(): number {
     return this.catalog.oldestPointEpoch === undefined ? 0 : this.epoch

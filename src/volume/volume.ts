@@ -8,7 +8,6 @@
 // The storage belongs to the caller: close() leaves it open.
 
 import { UmbraError } from '../base/errors.ts'
-import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
@@ -388,15 +387,10 @@ export class Volume implements BlockDevice {
 
   /** Waits until everything is durable and nothing is under way in the background. */
   async #settle(): Promise<void> {
-    const isSettled = () =>
-      this.#queue.isIdle &&
-      this.#durable === this.#present.state.lastCut &&
-      !this.#present.state.isDirty &&
-      this.#present.state.map.dirtyCount === 0 &&
-      this.#present.state.puncher.isIdle
-    while (!isSettled()) {
+    const { state } = this.#present
+    while (!this.#queue.isIdle || this.#durable !== state.lastCut || !state.isAtRest) {
       await this.commit()
-      await this.#present.state.puncher.drain()
+      await state.puncher.drain()
     }
   }
 
@@ -456,10 +450,7 @@ export class Volume implements BlockDevice {
   #fail(error: unknown): void {
     if (this.#failure) return
     this.#present.state.puncher.stop()
-    this.#failure =
-      error instanceof UmbraError
-        ? error
-        : new UmbraError('IO_FAILED', `Writing the volume failed: ${String(error)}`, {}, error)
+    this.#failure = asUmbraError(error)
   }
 
   #checkOpen(): void {
@@ -498,6 +489,11 @@ export class Volume implements BlockDevice {
     if (record?.kind === 'snapshot') return record
     throw notFound('snapshot', nameOrId)
   }
+}
+
+function asUmbraError(error: unknown): UmbraError {
+  if (error instanceof UmbraError) return error
+  return new UmbraError('IO_FAILED', `Writing the volume failed: ${String(error)}`, {}, error)
 }
 
 function notFound(kind: string, nameOrId: string): UmbraError {
