@@ -80,10 +80,9 @@ export class Volume implements BlockDevice {
       { leaf: (position, wait) => this.#present.state.map.leaf(position, wait) },
       this.blockCount,
     )
-    const { transaction } = superblock
     const { badCopies, fellBack } = chosen
     const mended = readOnly ? [] : mendCopies(storage, chosen)
-    this.openReport = { transaction, badCopies, mended, fellBack }
+    this.openReport = { transaction: superblock.transaction, badCopies, mended, fellBack }
   }
 
   /**
