@@ -52,9 +52,11 @@ export class FlushHelper {
 
   /** Starts the helper process; call it before the mount exists. */
   static start(): FlushHelper {
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-    const child = fork(fileURLToPath(new URL(`./flush-helper.${extension}`, import.meta.url)), [], {
-      cwd: '/',
+    const isCompiled = import.meta.url.endsWith('.js')
+    const entry = new URL(`./flush-helper.${isCompiled ? 'js' : 'ts'}`, import.meta.url)
+    const child = fork(fileURLToPath(entry), [], {
+      // From source, the loader of TypeScript is found from the working folder.
+      ...(isCompiled ? { cwd: '/' } : {}),
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     })
     return new FlushHelper(child)

@@ -29,10 +29,17 @@ export interface RunningDaemon {
   readonly whenEnded: Promise<void>
 }
 
+export interface DaemonSurroundings {
+  /** Say on standard error what else goes to the log. */
+  readonly toTerminal: boolean
+  /** For tests: delays requests, see FuseDispatcherOptions. */
+  readonly onRequest?: (opcode: number, nodeId: number) => undefined | Promise<void>
+}
+
 /** @throws UmbraError for whatever keeps the mount from being served; then nothing is left behind */
 export async function runVolumeDaemon(
   options: DaemonOptions,
-  how: { toTerminal: boolean },
+  how: DaemonSurroundings,
 ): Promise<RunningDaemon> {
   if (options.driver !== 'device') {
     throw new UmbraError(
@@ -53,7 +60,7 @@ export async function runVolumeDaemon(
     removeStaleSocket(served.socket)
     const server = new ControlServer(served.socket)
     undo.push(() => server.close())
-    const daemon = new VolumeDaemon(options, served, helper, server, log)
+    const daemon = new VolumeDaemon(options, how, served, helper, server, log)
     await daemon.start()
     return daemon
   } catch (error) {
@@ -66,6 +73,7 @@ class VolumeDaemon implements RunningDaemon {
   readonly socket: string
   readonly whenEnded: Promise<void>
   readonly #options: DaemonOptions
+  readonly #how: DaemonSurroundings
   readonly #served: Served
   readonly #helper: FlushHelper
   readonly #server: ControlServer
@@ -76,8 +84,16 @@ class VolumeDaemon implements RunningDaemon {
   #mountPoint = ''
   #isEnding = false
 
-  constructor(options: DaemonOptions, served: Served, helper: FlushHelper, server: ControlServer, log: Log) {
+  constructor(
+    options: DaemonOptions,
+    how: DaemonSurroundings,
+    served: Served,
+    helper: FlushHelper,
+    server: ControlServer,
+    log: Log,
+  ) {
     this.#options = options
+    this.#how = how
     this.#served = served
     this.#helper = helper
     this.#server = server
@@ -107,6 +123,7 @@ class VolumeDaemon implements RunningDaemon {
           new FuseDispatcher(replies, {
             operations: this.#served.tree.operations,
             writeBack: !writeThrough,
+            ...(this.#how.onRequest ? { onRequest: this.#how.onRequest } : {}),
             onError: (error, request) =>
               this.#log.error({ error: String(error), opcode: request.opcode }, 'request'),
             onEnded: (reason) => void this.#end(reason),

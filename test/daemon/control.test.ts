@@ -61,15 +61,15 @@ test('Session.onEnd() runs when the connection closes, not before', async (t) =>
       held.add(name)
       session.onEnd(() => held.delete(name))
     }
-    return null
+    return { volumeUuid: '', points: [], present: null }
   })
   await server.listen()
   t.teardown(() => server.close())
   const first = (await ControlClient.open(server.path)) as ControlClient
   const second = (await ControlClient.open(server.path)) as ControlClient
   t.teardown(() => second.close())
-  await first.callWith(leaseRequest, { names: ['a'] })
-  await second.callWith(leaseRequest, { names: ['b'] })
+  await first.callWith(leaseRequest, { names: ['a'], present: false })
+  await second.callWith(leaseRequest, { names: ['b'], present: false })
 
   t.alike([...held].sort(), ['a', 'b'])
   first.close()

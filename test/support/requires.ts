@@ -8,6 +8,8 @@ import type { TestOptions } from 'brittle'
 
 const SYSTEM_FOLDERS = '/usr/local/sbin:/usr/sbin:/sbin'
 
+const TIMEOUT_MS = 170_000
+
 /** The full path of a program, or undefined. */
 export function findProgram(name: string): string | undefined {
   for (const folder of `${process.env['PATH'] ?? ''}:${SYSTEM_FOLDERS}`.split(':')) {
@@ -25,12 +27,13 @@ export function findProgram(name: string): string | undefined {
 
 /**
  * For `test(name, requires('qemu-img', '/dev/fuse', 'root'), body)`: programs by name, files by
- * absolute path, and the word `root`.
+ * absolute path, and the word `root`. Such tests run programs: they get more than brittle's 30 s, as
+ * the machine may be busy.
  */
 export function requires(...needs: string[]): TestOptions {
   const missing = needs.filter((need) => !isThere(need))
   for (const need of missing) console.log(`# missing: ${need}`)
-  return missing.length > 0 ? { skip: true } : {}
+  return missing.length > 0 ? { skip: true } : { timeout: TIMEOUT_MS }
 }
 
 function isThere(need: string): boolean {

@@ -1,0 +1,69 @@
+// The flush before a snapshot is exact: every write(2) that had returned is in it, also when the daemon
+// is slow to take the kernel's WRITEs, and the flush by itself would return before they are answered.
+
+import { fork } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'brittle'
+import type { DaemonOptions } from '../../src/daemon/launch.ts'
+import { requires } from '../support/requires.ts'
+import { run } from '../support/run.ts'
+import { tempFolder } from '../support/temp.ts'
+import { isMountPoint, umbra } from '../support/umbra.ts'
+
+const DELAY_MS = 300
+
+test('snapshot create waits for WRITEs that the daemon delays', requires('root', '/dev/fuse'), async (t) => {
+  const folder = tempFolder(t)
+  const mountPoint = join(folder, 'mnt')
+  mkdirSync(mountPoint)
+  const volumePath = join(folder, 'v.umbra')
+  await umbra(['create', volumePath, '--size', '256M'])
+  const options: DaemonOptions = {
+    volumePath,
+    mountPoint,
+    readOnly: false,
+    writeThrough: false,
+    allowOther: false,
+    snapshot: null,
+    driver: 'device',
+  }
+  const daemon = fork(
+    fileURLToPath(new URL('./slow-daemon.ts', import.meta.url)),
+    [JSON.stringify(options), String(DELAY_MS)],
+    { stdio: ['ignore', 'ignore', 'ignore', 'ipc'], execArgv: ['--import', 'tsx'] },
+  )
+  t.teardown(async () => {
+    if (isMountPoint(mountPoint)) await run('umount', ['-l', mountPoint], { check: false })
+    daemon.kill('SIGKILL')
+  })
+  await message(daemon)
+  const content = (i: number): Buffer => Buffer.alloc(200_000, `content ${i} `)
+  // close(2) would write back by itself: the files stay open, their content in the kernel's cache.
+  const open = Array.from({ length: 20 }, (_, i) => openSync(join(mountPoint, `f${i}`), 'w'))
+  open.forEach((fd, i) => {
+    writeSync(fd, content(i))
+  })
+
+  const taken = JSON.parse((await umbra(['snapshot', 'create', mountPoint, 'one', '--json'])).stdout)
+
+  t.ok(taken.flushMs >= DELAY_MS, `the flush took ${taken.flushMs} ms: it waited for the WRITEs`)
+  for (let i = 0; i < 20; i++) {
+    t.ok(readFileSync(join(mountPoint, '.snapshots/one', `f${i}`)).equals(content(i)), `f${i} is whole`)
+  }
+  for (const fd of open) closeSync(fd)
+  const ended = message(daemon)
+  await umbra(['unmount', mountPoint])
+  t.ok(((await ended)['delayed'] ?? 0) > 0, 'WRITEs were delayed')
+})
+
+function message(child: ReturnType<typeof fork>): Promise<Record<string, number>> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('The daemon said nothing within 60 s')), 60_000)
+    child.once('message', (value) => {
+      clearTimeout(timer)
+      resolve(value as Record<string, number>)
+    })
+  })
+}
