@@ -1,8 +1,9 @@
 // The flush before a snapshot is exact: every write(2) that had returned is in it, also when the daemon
 // is slow to take the kernel's WRITEs, and the flush by itself would return before they are answered.
 
-import { fork } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'brittle'
@@ -14,6 +15,16 @@ import { isMountPoint, umbra } from '../support/umbra.ts'
 
 /** Longer than the command takes to ask for the flush: its WRITEs are under way or still to come. */
 const DELAY_MS = 2000
+
+const WRITER = `
+const fs = require('fs')
+for (let i = 0; i < 3; i++) {
+  const fd = fs.openSync(process.argv[1] + '/f' + i, 'w')
+  fs.writeSync(fd, Buffer.alloc(200000, 'content ' + i + ' '))
+}
+console.log('written')
+setInterval(() => {}, 1000)
+`
 
 test('snapshot create waits for WRITEs that the daemon delays', requires('root', '/dev/fuse'), async (t) => {
   const folder = tempFolder(t)
@@ -41,19 +52,20 @@ test('snapshot create waits for WRITEs that the daemon delays', requires('root',
   })
   await message(daemon)
   const content = (i: number): Buffer => Buffer.alloc(200_000, `content ${i} `)
-  // close(2) would write back by itself: the files stay open, their content in the kernel's cache.
-  const open = Array.from({ length: 20 }, (_, i) => openSync(join(mountPoint, `f${i}`), 'w'))
-  open.forEach((fd, i) => {
-    writeSync(fd, content(i))
-  })
+  // close(2) writes back by itself, also where a started program inherits and closes: so a process of its
+  // own writes, keeps the files open, and starts nothing.
+  const writer = spawn(process.execPath, ['-e', WRITER, mountPoint], { stdio: ['ignore', 'pipe', 'ignore'] })
+  t.teardown(() => writer.kill('SIGKILL'))
+  await once(writer.stdout, 'data')
 
   const { stdout } = await umbra(['snapshot', 'create', mountPoint, 'one'])
 
   t.comment(stdout.trim())
-  for (let i = 0; i < 20; i++) {
+  for (let i = 0; i < 3; i++) {
     t.ok(readFileSync(join(mountPoint, '.snapshots/one', `f${i}`)).equals(content(i)), `f${i} is whole`)
   }
-  for (const fd of open) closeSync(fd)
+  writer.kill('SIGKILL')
+  await once(writer, 'exit')
   const ended = message(daemon)
   await umbra(['unmount', mountPoint])
   t.ok(((await ended)['delayed'] ?? 0) > 0, 'WRITEs were delayed')
