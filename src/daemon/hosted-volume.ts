@@ -13,10 +13,19 @@ import type { Bookmark, Snapshot } from '../volume/points.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Leased, LeaseParams, SnapshotDetails, SnapshotTaken, VolumeStatus } from './control-protocol.ts'
 
+/** Snapshots that are named so are made for a lease and go with it. */
+const TEMPORARY_PREFIX = 'umbra-present-'
+
+export function isTemporary(snapshotName: string): boolean {
+  return snapshotName.startsWith(TEMPORARY_PREFIX)
+}
+
 /** What a mount adds to a volume. */
 export interface MountHooks {
   /** Brings every write that has returned so far to the file system. */
   flush(): Promise<void>
+  /** Whether files of the snapshot are open below `.snapshots`. */
+  isInUse(snapshot: Snapshot): boolean
   /** Stops the mount's own reading of a snapshot. @returns undo, for when the deletion then fails */
   beforeDelete(snapshot: Snapshot): Promise<() => void>
 }
@@ -94,7 +103,16 @@ export class HostedVolume {
     return this.#details(this.volume.snapshot(name))
   }
 
+  /** @throws UmbraError NOT_FOUND, PINNED, LEASED, BUSY while files of it are open below `.snapshots` */
   async deleteSnapshot(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }> {
+    if (this.#hooks?.isInUse(this.volume.snapshot(name))) {
+      throw new UmbraError('BUSY', `Files of snapshot ${name} are open below .snapshots/${name}`, { name })
+    }
+    return this.#delete(name, keepBookmark)
+  }
+
+  /** Whoever has files of it open gets ESTALE from here on. */
+  async #delete(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }> {
     const snapshot = this.volume.snapshot(name)
     const freedBytes = this.volume.sizesOf(snapshot.id).uniqueBytes
     const undo = await this.#hooks?.beforeDelete(snapshot)
@@ -147,7 +165,7 @@ export class HostedVolume {
     let present: Snapshot | null = null
     try {
       if (params.present) {
-        const taken = await this.createSnapshot(`umbra-present-${randomBytes(6).toString('hex')}`)
+        const taken = await this.createSnapshot(`${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
         present = taken.snapshot
       }
     } catch (error) {
@@ -158,7 +176,7 @@ export class HostedVolume {
       for (const lease of leases.splice(0)) lease?.release()
       const temporary = present
       present = null
-      if (temporary) await this.deleteSnapshot(temporary.name, false)
+      if (temporary) await this.#delete(temporary.name, false)
     }
     return { leased: { volumeUuid: this.volume.uuid, points, present }, end }
   }

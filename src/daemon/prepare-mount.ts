@@ -5,11 +5,11 @@
 
 import { statSync } from 'node:fs'
 import { UmbraError } from '../base/errors.ts'
+import { probeMount } from '../fuse/device/mount-health.ts'
 import { canonicalMountPoint } from '../fuse/device/mount-table.ts'
 import { clearDeadMount } from '../fuse/device/unmount.ts'
 import type { DaemonOptions } from './launch.ts'
 import { findMount, isOurs, locateVolume } from './locate.ts'
-import { probeMount } from './mount-health.ts'
 import { RemoteVolume } from './volume-control.ts'
 
 type Wanted = Omit<DaemonOptions, 'volumePath' | 'mountPoint'>

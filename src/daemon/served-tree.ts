@@ -10,6 +10,7 @@ import { LiveTree } from '../fuse/live-tree.ts'
 import type { InodeOperations } from '../fuse/operations.ts'
 import type { SnapshotEntry, SnapshotProvider } from '../fuse/snapshot-provider.ts'
 import { SnapshotsView } from '../fuse/snapshots-view.ts'
+import type { SpaceLimit } from '../fuse/space-limit.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { HostedVolume } from './hosted-volume.ts'
 
@@ -67,9 +68,9 @@ export interface ServedTree {
 }
 
 /** The present with its snapshots. @throws UmbraError as Ext4.open() */
-export function serveVolume(hosted: HostedVolume, socket: string): ServedTree {
+export function serveVolume(hosted: HostedVolume, socket: string, spaceLimit: SpaceLimit): ServedTree {
   const { volume } = hosted
-  const live = new LiveTree(Ext4.open(volume, { readOnly: volume.readOnly }))
+  const live = new LiveTree(Ext4.open(volume, { readOnly: volume.readOnly }), spaceLimit)
   const marker = new FlushMarker()
   const view = new SnapshotsView({ live, provider: new HostedSnapshots(hosted), marker, control: socket })
   return { operations: view, marker, view }

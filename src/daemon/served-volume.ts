@@ -11,6 +11,7 @@ import { SnapshotDevice } from '../volume/snapshot-device.ts'
 import { Volume } from '../volume/volume.ts'
 import type { ControlClient } from './control-client.ts'
 import { leaseRequest, statusRequest, type VolumeStatus } from './control-protocol.ts'
+import { HostSpace } from './host-space.ts'
 import { HostedVolume } from './hosted-volume.ts'
 import type { DaemonOptions } from './launch.ts'
 import { locateVolume, snapshotMountKey } from './locate.ts'
@@ -40,7 +41,7 @@ async function openPresent(options: DaemonOptions): Promise<Served> {
   try {
     const volume = await Volume.open(storage, { readOnly })
     const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null })
-    const tree = serveVolume(hosted, socket)
+    const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor))
     const close = async (): Promise<void> => {
       try {
         await hosted.settled()

@@ -5,13 +5,13 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { hasCode, UmbraError } from '../base/errors.ts'
+import { probeMount } from '../fuse/device/mount-health.ts'
 import type { MountEntry } from '../fuse/device/mount-table.ts'
 import { clearDeadMount, unmountDevice } from '../fuse/device/unmount.ts'
 import type { ControlClient } from './control-client.ts'
 import { statusRequest, unmountRequest } from './control-protocol.ts'
 import { isRunning } from './is-running.ts'
 import { daemonOfMount, findMount, isOurs, locateVolume } from './locate.ts'
-import { probeMount } from './mount-health.ts'
 
 export interface Unmounted {
   readonly volume: string

@@ -33,7 +33,7 @@ export interface VolumeControl {
   listSnapshots(): Promise<SnapshotDetails[]>
   /** @throws UmbraError NOT_FOUND */
   showSnapshot(name: string): Promise<SnapshotDetails>
-  /** @throws UmbraError NOT_FOUND, PINNED, LEASED */
+  /** @throws UmbraError NOT_FOUND, PINNED, LEASED, BUSY (files of it are open on the mount) */
   deleteSnapshot(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }>
   pinSnapshot(name: string, pinned: boolean): Promise<Snapshot>
   createBookmark(name: string): Promise<Bookmark>

@@ -123,6 +123,7 @@ class VolumeDaemon implements RunningDaemon {
           new FuseDispatcher(replies, {
             operations: this.#served.tree.operations,
             writeBack: !writeThrough,
+            flushInode: () => this.#flush(),
             ...(this.#how.onRequest ? { onRequest: this.#how.onRequest } : {}),
             onError: (error, request) =>
               this.#log.error({ error: String(error), opcode: request.opcode }, 'request'),
@@ -135,7 +136,8 @@ class VolumeDaemon implements RunningDaemon {
       throw error
     }
     this.#served.hosted?.attach({
-      flush: () => this.#helper.flush(this.#mountPoint, this.#served.tree.marker),
+      flush: () => this.#flush(),
+      isInUse: (snapshot) => this.#served.tree.view?.isSnapshotInUse(snapshot.epoch) ?? false,
       beforeDelete: async (snapshot) =>
         (await this.#served.tree.view?.snapshotRemoved(snapshot.epoch)) ?? (() => {}),
     })
@@ -143,6 +145,11 @@ class VolumeDaemon implements RunningDaemon {
     this.#takeSignals()
     await tuneMount(mounted.mountPoint)
     this.#log.info({ volume: volumePath, mountPoint: mounted.mountPoint, by: mounted.by }, 'mounted')
+  }
+
+  /** Brings every write that has returned so far to the file system. */
+  #flush(): Promise<void> {
+    return this.#helper.flush(this.#mountPoint, this.#served.tree.marker)
   }
 
   async #commitNow(): Promise<void> {
@@ -179,7 +186,7 @@ class VolumeDaemon implements RunningDaemon {
       await this.#helper.unmount(this.#mountPoint, false)
     } catch (error) {
       if (!hasCode(error, 'BUSY')) this.#log.warn({ error: String(error) }, 'unmounting failed')
-      await this.#helper.flush(this.#mountPoint, this.#served.tree.marker).catch(() => {})
+      await this.#flush().catch(() => {})
       await this.#helper.unmount(this.#mountPoint, true).catch(() => {})
       await this.#end('aborted')
     }

@@ -8,11 +8,11 @@
 // and change of owner (the price of HANDLE_KILLPRIV_V2, which spares a GETXATTR before each write).
 
 import { posixError } from '../base/errors.ts'
-import type { AttributeChange, FileSystem } from '../ext4/file-system.ts'
+import type { AttributeChange, FileSystem, FileSystemStatistics } from '../ext4/file-system.ts'
 import { type Inode, S_IFMT, S_IFREG } from '../ext4/inode.ts'
 import type { Attributes } from './attributes.ts'
 import { copyRange } from './copy-range.ts'
-import type { Requester } from './operations.ts'
+import { NotReady, type Requester } from './operations.ts'
 import {
   allowChange,
   allowLink,
@@ -24,6 +24,7 @@ import {
 } from './protected-inodes.ts'
 import { O, WRITE } from './protocol.ts'
 import { ReadOnlyTree } from './read-only-tree.ts'
+import type { SpaceLimit } from './space-limit.ts'
 
 const CAPABILITY = 'security.capability'
 const DEFAULT_ACL = 'system.posix_acl_default'
@@ -37,8 +38,23 @@ export class LiveTree extends ReadOnlyTree {
   /** Handles open for writing, by inode number. */
   readonly #writers = new Map<number, number>()
 
-  constructor(fileSystem: FileSystem) {
+  readonly #spaceLimit: SpaceLimit | undefined
+
+  /** @param spaceLimit what statfs promises at most as available, beside the file system's own free blocks */
+  constructor(fileSystem: FileSystem, spaceLimit?: SpaceLimit) {
     super(fileSystem)
+    this.#spaceLimit = spaceLimit
+  }
+
+  /** Free blocks stay the file system's own: df counts as used what is not free. */
+  override statfs(nodeId: number): FileSystemStatistics {
+    const limitBytes = this.#spaceLimit?.availableBytes()
+    if (limitBytes instanceof Promise) throw new NotReady(limitBytes)
+    const statistics = super.statfs(nodeId)
+    if (limitBytes === undefined) return statistics
+    const limitBlocks = Math.floor(limitBytes / statistics.blockSizeBytes)
+    const availableBlockCount = Math.min(statistics.availableBlockCount, limitBlocks)
+    return { ...statistics, availableBlockCount }
   }
 
   #writable(): FileSystem {

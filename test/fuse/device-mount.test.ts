@@ -6,7 +6,7 @@ import { chmodSync, chownSync, mkdirSync, readFileSync, statfsSync, statSync, wr
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Assertion } from 'brittle'
-import { probeMount } from '../../src/fuse/device/mount.ts'
+import { probeMount } from '../../src/fuse/device/mount-health.ts'
 import { mountAt, parseMountTable, readMountTable } from '../../src/fuse/device/mount-table.ts'
 import { clearDeadMount, unmountDevice } from '../../src/fuse/device/unmount.ts'
 import { type Child, type ChildOptions, startChild } from '../support/child.ts'

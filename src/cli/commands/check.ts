@@ -11,6 +11,7 @@ import { type JsonOption, printResult } from '../output.ts'
 
 interface CheckOptions extends JsonOption {
   readonly e2fsck?: boolean
+  readonly repair?: boolean
 }
 
 export function checkCommand(): Command {
@@ -20,10 +21,14 @@ export function checkCommand(): Command {
       '<VOLUME>',
       'volume file or mount point; of a mounted volume, what its snapshots and its present hold',
     )
+    .option(
+      '--repair',
+      'mend what can be mended without guessing: a superblock copy, the allocation bitmaps (unmounted volumes)',
+    )
     .option('--e2fsck', 'also have e2fsck judge the file system, on a temporary image of the present')
     .option('--json', 'print the findings as JSON')
     .action(async (volume: string, options: CheckOptions) => {
-      const result = await checkVolumeAt(volume)
+      const result = await checkVolumeAt(volume, { repair: options.repair ?? false })
       const judged = options.e2fsck ? await judge(volume) : null
       printResult(options, { ...result, e2fsck: judged }, () => checkText(result, judged?.output ?? null))
       if (result.problems.length > 0 || (judged && !judged.isClean)) {
@@ -57,7 +62,12 @@ function checkText(result: CheckResult, e2fsck: string | null): string {
   lines.push(...result.notes.map((note) => `note: ${note}`))
   if (result.leakedBlocks > 0)
     lines.push(`note: ${result.leakedBlocks} blocks are allocated and nothing uses them`)
-  lines.push(`${problemCount(result.problemCount)} in ${result.scope}`)
+  lines.push(...result.repaired.map((sentence) => `repaired: ${sentence}`))
+  lines.push(`checked: ${result.checked.join('; ')}`)
+  lines.push(
+    `not checked${result.scope === 'volume' ? '' : ' while it is mounted'}: ${result.notChecked.join('; ')}`,
+  )
+  lines.push(result.problemCount === 0 ? 'no problem found' : problemCount(result.problemCount))
   if (e2fsck !== null) lines.push(e2fsck.trimEnd())
   return lines.join('\n')
 }

@@ -13,6 +13,7 @@ import { stat } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { type Addon, requireAddon } from '../../base/addon.ts'
 import { systemError, UmbraError } from '../../base/errors.ts'
+import { probeMount } from './mount-health.ts'
 import { canonicalMountPoint, MOUNT_TYPE, mountAt, readMountTable } from './mount-table.ts'
 
 export interface DeviceMountOptions {
@@ -38,7 +39,6 @@ export interface DeviceMount {
 const MS_RDONLY = 1
 const DEFAULT_MAX_READ_BYTES = 1 << 20
 const FUSERMOUNT_TIMEOUT_MS = 10_000
-const PROBE_TIMEOUT_MS = 3_000
 
 /**
  * Mounts and returns the descriptor on which the kernel now waits for INIT.
@@ -103,28 +103,6 @@ async function refuseBusy(mountPoint: string, type: string, source: string): Pro
     `Cannot mount on ${mountPoint}: ${source} (${type}) is mounted there and ${state}; ${advice}`,
     { mountPoint, type, source, state, ours },
   )
-}
-
-/**
- * Whether a FUSE mount answers, asked by a child process that may hang in this one's place. The
- * question is statfs: attributes would be answered from the kernel's cache, even after the end.
- * Not for the process that serves the mount.
- */
-export function probeMount(mountPoint: string): Promise<'alive' | 'dead' | 'hanging'> {
-  const program = `require('fs').statfs(process.argv[1], (e) => process.exit(e?.code === 'ENOTCONN' || e?.code === 'ECONNABORTED' ? 3 : 0))`
-  return new Promise((done) => {
-    const child = spawn(process.execPath, ['-e', program, mountPoint], { stdio: 'ignore', cwd: '/' })
-    const timer = setTimeout(() => {
-      child.kill('SIGKILL')
-      child.unref()
-      done('hanging')
-    }, PROBE_TIMEOUT_MS)
-    child.once('error', () => done('hanging'))
-    child.once('exit', (code) => {
-      clearTimeout(timer)
-      done(code === 3 ? 'dead' : 'alive')
-    })
-  })
 }
 
 /** A mount, or the negated errno of mount(2). */
