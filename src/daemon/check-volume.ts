@@ -115,7 +115,7 @@ async function checkServed(
     scope: 'snapshots',
     checked: [
       `what the daemon says of the volume: ${status.state}`,
-      `every node of the trees of ${names.length} snapshots${isShut ? '' : ' and of the present'}, by its checksum`,
+      `every node of the trees of ${names.length} ${names.length === 1 ? 'snapshot' : 'snapshots'}${isShut ? '' : ' and of the present'}, by its checksum`,
     ],
     notChecked: [...UNMOUNTED_ONLY, ...NEVER_CHECKED],
     problems,
