@@ -227,6 +227,8 @@ export class Ext4Structure implements Ext4Core {
       inode.flags |= INODE_FLAG.EXTENTS
       initExtentRoot(inode)
     }
+    // Before the record is committed there is nothing that fdatasync could make durable by a flush.
+    inode.mappingTransaction = this.device.transaction
     this.#inodes.add(inode)
     this.markInodeDirty(inode)
     return inode
@@ -310,6 +312,8 @@ export class Ext4Structure implements Ext4Core {
     this.inodeAllocator.take(inode.ino, inode.isDirectory)
     inode.orphaned = false
     inode.deletedAtSec = 0
+    // Whatever was committed so far, it was without this inode.
+    inode.mappingTransaction = this.device.transaction
     this.markInodeDirty(inode)
   }
 
