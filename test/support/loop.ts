@@ -1,7 +1,8 @@
 // Mounts an image file through the kernel's own ext4 by a loop device: the judge of our images.
 //
-// Always true: the mount and the loop device are gone at teardown, whatever the test did.
+// Always true: the mount and the loop device are gone at teardown, or at the end of the process.
 
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -32,10 +33,17 @@ export async function mountLoop(
   const unmount = async (): Promise<void> => {
     if (gone) return
     gone = true
+    process.off('exit', atExit)
     if (mounted) await run('umount', [folder]).catch(() => run('umount', ['-l', folder], { check: false }))
     await run('losetup', ['-d', device], { check: false })
     rmdirSync(folder)
   }
+  const atExit = (): void => {
+    spawnSync('umount', ['-l', folder])
+    spawnSync('losetup', ['-d', device])
+    rmdirSync(folder)
+  }
+  process.on('exit', atExit)
   t.teardown(unmount)
   await run('mount', ['-t', type, '-o', options, device, folder])
   mounted = true
