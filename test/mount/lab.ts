@@ -133,10 +133,13 @@ export class Workload {
     return this.#ask(`run ${count}`)
   }
 
-  /** Runs until its root dies. */
-  async runForEver(): Promise<void> {
-    while (this.#child.exitCode === null && this.#child.signalCode === null) {
-      await this.#ask('run 50').catch(() => undefined)
+  /** Runs until its root dies under it. @throws Error when it ended for another reason */
+  async runUntilDead(): Promise<void> {
+    try {
+      for (;;) await this.#ask('run 50')
+    } catch (error) {
+      await this.quit()
+      if (this.#child.exitCode !== 3) throw error
     }
   }
 

@@ -434,6 +434,10 @@ def main():
             print('done', flush=True)
         except Differs as difference:
             print(f'differs {difference}', flush=True)
+        except OSError as error:
+            if error.errno not in DEAD:
+                raise
+            sys.exit(3)
 
 
 main()
