@@ -5,17 +5,13 @@
 // helper process does. The end comes in one order: the mount goes, the last commit, the volume's lock,
 // the control socket. A volume that failed stays mounted read-only and says why in its status.
 
-import { closeSync } from 'node:fs'
 import { requireAddon } from '../base/addon.ts'
-import { hasCode, UmbraError } from '../base/errors.ts'
-import { FuseChannel } from '../fuse/device/channel.ts'
-import { mountDevice } from '../fuse/device/mount.ts'
-import { tuneMount } from '../fuse/device/tuning.ts'
-import { FuseDispatcher } from '../fuse/dispatch.ts'
+import { hasCode } from '../base/errors.ts'
 import { ControlServer } from './control-server.ts'
 import { FlushHelper } from './flush.ts'
 import type { DaemonOptions } from './launch.ts'
 import { type Log, openLog } from './log.ts'
+import { type MountService, serveMount } from './mount-drivers.ts'
 import { openRuntimeFolder, removeStaleSocket } from './runtime-folder.ts'
 import { serveControl } from './serve-control.ts'
 import { openServed, type Served } from './served-volume.ts'
@@ -41,12 +37,6 @@ export async function runVolumeDaemon(
   options: DaemonOptions,
   how: DaemonSurroundings,
 ): Promise<RunningDaemon> {
-  if (options.driver !== 'device') {
-    throw new UmbraError(
-      'UNAVAILABLE',
-      `The driver ${options.driver} cannot serve mounts yet; use --driver device`,
-    )
-  }
   requireAddon().setIoFlusher()
   openRuntimeFolder()
   const undo: (() => unknown)[] = []
@@ -80,7 +70,7 @@ class VolumeDaemon implements RunningDaemon {
   readonly #log: Log
   #resolveEnded: () => void = () => {}
   #timer: NodeJS.Timeout | undefined
-  #channel: FuseChannel | undefined
+  #service: MountService | undefined
   #mountPoint = ''
   #isEnding = false
 
@@ -105,36 +95,19 @@ class VolumeDaemon implements RunningDaemon {
   }
 
   async start(): Promise<void> {
-    const { volumePath, mountPoint, readOnly, allowOther, writeThrough } = this.#options
     serveControl(this.#server, this.#served, (lazy) => this.#unmount(lazy))
     await this.#server.listen()
-    const mounted = await mountDevice({
-      mountPoint,
-      fsName: volumePath,
-      readOnly,
-      ...(allowOther ? { allowOther } : {}),
+    this.#mountPoint = this.#options.mountPoint
+    const service = await serveMount(this.#options, {
+      operations: this.#served.tree.operations,
+      log: this.#log,
+      onRequest: this.#how.onRequest,
+      flushInode: () => this.#flush(),
+      onEnded: (reason) => void this.#end(reason),
+      unmount: (mountPoint) => this.#helper.unmount(mountPoint, true),
     })
-    this.#mountPoint = mounted.mountPoint
-    try {
-      this.#channel = FuseChannel.open(
-        mounted.fd,
-        {},
-        (replies) =>
-          new FuseDispatcher(replies, {
-            operations: this.#served.tree.operations,
-            writeBack: !writeThrough,
-            flushInode: () => this.#flush(),
-            ...(this.#how.onRequest ? { onRequest: this.#how.onRequest } : {}),
-            onError: (error, request) =>
-              this.#log.error({ error: String(error), opcode: request.opcode }, 'request'),
-            onEnded: (reason) => void this.#end(reason),
-          }),
-      )
-    } catch (error) {
-      closeSync(mounted.fd)
-      await this.#helper.unmount(mounted.mountPoint, true)
-      throw error
-    }
+    this.#service = service
+    this.#mountPoint = service.mountPoint
     this.#served.hosted?.attach({
       flush: () => this.#flush(),
       isInUse: (snapshot) => this.#served.tree.view?.isSnapshotInUse(snapshot.epoch) ?? false,
@@ -143,8 +116,9 @@ class VolumeDaemon implements RunningDaemon {
     })
     this.#timer = setInterval(() => void this.#commitNow(), COMMIT_INTERVAL_MS)
     this.#takeSignals()
-    await tuneMount(mounted.mountPoint)
-    this.#log.info({ volume: volumePath, mountPoint: mounted.mountPoint, by: mounted.by }, 'mounted')
+    await service.tune()
+    const { mountPoint, by } = service
+    this.#log.info({ volume: this.#options.volumePath, mountPoint, by }, 'mounted')
   }
 
   /** Brings every write that has returned so far to the file system. */
@@ -196,7 +170,7 @@ class VolumeDaemon implements RunningDaemon {
     if (this.#isEnding) return
     this.#isEnding = true
     clearInterval(this.#timer)
-    this.#channel?.close()
+    this.#service?.close()
     try {
       await this.#served.close()
     } catch (error) {
