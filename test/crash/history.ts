@@ -13,7 +13,7 @@ import type { Random } from '../support/random.ts'
 import { allNodes, CrashStack, type StackOptions } from './stack.ts'
 import type { ModelNode } from './tree-model.ts'
 
-export const SIZE_BYTES = 8 * MIB
+export const SIZE_BYTES = 4 * MIB
 const FILE_BYTES = 60_000
 
 /** A storage with a volume with an empty file system: what every history begins with. */
@@ -268,6 +268,11 @@ function syncDirectory(history: RandomHistory): boolean {
   return true
 }
 
+async function reopen(history: RandomHistory): Promise<boolean> {
+  await history.stack.reopen()
+  return true
+}
+
 function commit(history: RandomHistory): boolean {
   const { stack } = history
   stack.commit()
@@ -331,5 +336,15 @@ const NAME_STEPS: readonly Step[] = [
   temporary,
   closeOrphan,
 ]
-const SYNC_STEPS: readonly Step[] = [syncFile, syncFile, syncDirectory, commit, overwriteAndSync]
+const SYNC_STEPS: readonly Step[] = [
+  syncFile,
+  syncFile,
+  syncFile,
+  syncDirectory,
+  commit,
+  commit,
+  overwriteAndSync,
+  overwriteAndSync,
+  reopen,
+]
 const POINT_STEPS: readonly Step[] = [snapshot, snapshot, bookmark, deletePoint, rollback]

@@ -32,11 +32,15 @@ export interface Promises {
 
 const ZERO_BLOCK = new Uint8Array(BLOCK_SIZE_BYTES)
 
-/** Everything that is wrong with a state; empty: nothing. */
+/**
+ * Everything that is wrong with a state; empty: nothing.
+ * @param images where e2fsck is to judge too; @param isUsed whether to work on from the state
+ */
 export async function judge(
   promises: Promises,
   state: CrashState,
   images: ImageJudge | undefined,
+  isUsed = true,
 ): Promise<string[]> {
   const problems = judgeStructure(state.storage, 'after the crash', 1)
   const volume = await Volume.open(state.storage)
@@ -49,7 +53,7 @@ export async function judge(
   if (images) problems.push(...images.judge(volume, 'the present'))
   const fs = Ext4.open(volume)
   problems.push(...(await judgeTree(fs, committed.tree, floors, state.cutIndex)))
-  if (problems.length > 0) return problems
+  if (problems.length > 0 || !isUsed) return problems
   return await judgeUse(volume, fs, committed, images)
 }
 
@@ -157,7 +161,7 @@ function wrongBlocks(from: Contents, to: Contents, extents: readonly DeltaExtent
 
 // -- the file system
 
-/** @param floors versions below these are lost data; @param logIndex nothing written from there on can be there */
+/** @param floors versions below these are lost; @param logIndex what was written from there on cannot be there */
 export async function judgeTree(
   fs: Ext4,
   root: FrozenNode,

@@ -20,20 +20,26 @@ export interface ReplayOptions extends CrashStateOptions {
   readonly images?: ImageJudge
   /** Of so many states one is judged by e2fsck. Default 1. */
   readonly imageEvery?: number
+  /** From so many states work goes on in one. Default 1. */
+  readonly useEvery?: number
+  /** Where in the stack's log `base` is the storage's contents and nothing is under way. Default 0. */
+  readonly fromIndex?: number
   /** Instead of the log as it was written: a planted fault. */
   readonly log?: readonly LogEntry[]
 }
 
 /** @returns the first state that is wrong, or how many there were */
 export async function replay(stack: CrashStack, options: ReplayOptions): Promise<Red | number> {
-  const { images, imageEvery = 1 } = options
+  const { images, imageEvery = 1, useEvery = 1, fromIndex = 0, seed } = options
+  const log = options.log ?? stack.log.entries
   let count = 0
-  for (const state of crashStates(options.log ?? stack.log.entries, options)) {
-    const isImaged = (count + options.seed) % imageEvery === 0
+  for (const found of crashStates(log.slice(fromIndex), options)) {
+    const state = { ...found, cutIndex: found.cutIndex + fromIndex }
+    const isImaged = (count + seed) % imageEvery === 0
+    const isUsed = (count + seed) % useEvery === 0
     count++
-    const problems = await judge(stack, state, isImaged ? images : undefined).catch((error: Error) => [
-      error.stack ?? error.message,
-    ])
+    const judging = judge(stack, state, isImaged ? images : undefined, isUsed)
+    const problems = await judging.catch((error: Error) => [error.stack ?? error.message])
     if (problems.length > 0) return { state, problems }
   }
   return count

@@ -110,7 +110,7 @@ export class CrashStack {
     const lostFound = this.#fs.lookup(this.#fs.inode(2), 'lost+found') as Inode
     this.#root.children.set('lost+found', new ModelNode(lostFound.ino, 'directory'))
     this.#root.linkCount = 3
-    this.committed.set(volume.durableTransaction, this.#freeze())
+    this.#noticeOpen()
   }
 
   /** On a storage that holds a fresh file system and nothing else. */
@@ -134,6 +134,14 @@ export class CrashStack {
     // After the file system's own: it sees what the cut commits.
     this.#volume.onBeforeCommit(() => this.#noticeCut())
     return fs
+  }
+
+  /** Closing and opening may commit the same state again, unseen by callbacks. */
+  #noticeOpen(): void {
+    const { openReport, durableTransaction } = this.#volume
+    const known = Math.max(0, ...this.committed.keys())
+    for (let i = known === 0 ? openReport.transaction : known + 1; i <= durableTransaction; i++)
+      this.committed.set(i, this.#freeze())
   }
 
   #noticeCut(): void {
@@ -379,20 +387,24 @@ export class CrashStack {
     await this.settled()
     while (this.orphans.length > 0) this.closeOrphan(0)
     await this.#volume.close()
-    this.#begin(`rollback to ${name}, the present kept as ${keepAs}`)
     this.#volume = await Volume.open(this.log)
     const before = this.#freeze()
     const contents = readContents(this.#volume)
     const first = this.#volume.transaction
+    this.#noticeOpen()
+    this.#begin(`rollback to ${name}, the present kept as ${keepAs}`)
     await this.#volume.rollback(name, { keepAs })
     const last = this.#volume.durableTransaction
     this.points.set(keepAs, { kind: 'snapshot', contents, tree: before.tree })
     const points = new Map(this.points)
     for (let transaction = first; transaction < last; transaction++)
-      this.committed.set(transaction, { ...before, points, maybePoint: keepAs, sequence: this.#sequence - 1 })
+      this.committed.set(transaction, { ...before, points, maybePoint: keepAs, sequence: before.sequence })
     const target = this.points.get(name) as PointModel
     this.#root = thaw(target.tree, this.#volume.epoch, this.log.entries.length)
-    this.committed.set(last, { ...before, tree: target.tree, points, sequence: this.#sequence })
+    const attributes = attributesIn(target.tree)
+    // What is written from here on goes to the new tree's places.
+    const tree = freeze(this.#root, (ino) => attributes.get(ino) as string)
+    this.committed.set(last, { ...before, tree, points, sequence: this.#sequence })
     this.#remember('rollback', { sequence: this.#sequence, floors: new Map() })
     this.#fs = this.#openFs()
   }
@@ -400,6 +412,25 @@ export class CrashStack {
   async close(): Promise<void> {
     await this.settled()
     await this.#volume.close()
+  }
+
+  /** As an unmount and a mount do it. */
+  async reopen(): Promise<void> {
+    while (this.orphans.length > 0) this.closeOrphan(0)
+    this.steps.push('reopen')
+    const everything = this.#everything()
+    await this.close()
+    this.#remember('close', everything)
+    this.#volume = await Volume.open(this.log)
+    this.#fs = this.#openFs()
+    this.#noticeOpen()
+  }
+
+  /** By its path; undefined: there is no such name. */
+  find(path: string): ModelNode | undefined {
+    let node: ModelNode | undefined = this.#root
+    for (const name of path.split('/')) node = node?.children.get(name)
+    return node
   }
 
   #everything(sequence = 0): Pick<Note, 'sequence' | 'floors'> {
@@ -420,6 +451,16 @@ export class CrashStack {
   #remember(label: string, what: Pick<Note, 'sequence' | 'floors'>): void {
     this.notes.push({ label, logIndex: this.log.entries.length, ...what })
   }
+}
+
+function attributesIn(root: FrozenNode): Map<number, string> {
+  const attributes = new Map<number, string>()
+  const visit = (node: FrozenNode): void => {
+    attributes.set(node.ino, node.attributes)
+    for (const child of node.children.values()) visit(child)
+  }
+  visit(root)
+  return attributes
 }
 
 function moveLink(from: ModelNode, to: ModelNode): void {
