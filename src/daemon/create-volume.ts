@@ -28,7 +28,9 @@ export function createVolume(
   options: { sizeBytes: number; label?: string | undefined },
 ): Promise<CreatedVolume> {
   return makeVolumeFile(path, options.sizeBytes, async (volume) => {
-    formatExt4(volume, options.label === undefined ? {} : { label: options.label })
+    // Else a user without privilege could not write to the volume that is his.
+    const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
+    formatExt4(volume, { owner, ...(options.label === undefined ? {} : { label: options.label }) })
     await volume.commit()
   })
 }

@@ -5,7 +5,17 @@
 // nobody answers is stale and may be removed, but only by one who holds the volume's lock (a daemon
 // that is starting), so that no living daemon loses its name.
 
-import { chmodSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { UmbraError } from '../base/errors.ts'
@@ -20,17 +30,31 @@ export function runtimeFolderPath(): string {
   const uid = process.getuid?.() ?? 0
   const user = process.env['XDG_RUNTIME_DIR']
   if (uid === 0 && isWritableFolder('/run')) return '/run/umbra'
-  return user && isWritableFolder(user) ? join(user, 'umbra') : `/tmp/umbra-${uid}`
+  return user && isWritableFolder(user) ? join(user, 'umbra') : `/tmp/umbra-${outerUid(uid)}`
 }
 
-/** Root of a user namespace may not own /run. */
+/** Root of a user namespace may not own /run, and a container's may be read-only. */
 function isWritableFolder(path: string): boolean {
   try {
+    accessSync(path, constants.W_OK)
     const stat = statSync(path)
     return stat.isDirectory() && stat.uid === process.getuid?.()
   } catch {
     return false
   }
+}
+
+/** What the user is outside of this user namespace: in one, everybody's root has the number 0. */
+function outerUid(uid: number): number {
+  try {
+    for (const line of readFileSync('/proc/self/uid_map', 'latin1').split('\n')) {
+      const [inner = 0, outer = 0, count = 0] = line.trim().split(/\s+/).map(Number)
+      if (uid >= inner && uid < inner + count) return outer + uid - inner
+    }
+  } catch {
+    // Without /proc there is one name less to tell apart.
+  }
+  return uid
 }
 
 /**

@@ -53,6 +53,8 @@ export interface FormatOptions {
   /** Blocks of the file system; the device's unless said. */
   readonly blockCount?: number
   readonly now?: Time
+  /** Who owns the root and lost+found; root unless said. */
+  readonly owner?: { readonly uid: number; readonly gid: number }
 }
 
 const BLOCKS_PER_GROUP = 8 * BLOCK_SIZE_BYTES
@@ -98,7 +100,7 @@ export function formatExt4(device: BlockDevice, options: FormatOptions = {}): vo
   )
   device.requireRoom(descriptorBlockCount(plan) + LOST_FOUND_BLOCKS + 8, false)
   writeDescriptors(device, plan)
-  writeRootGroup(device, plan, now)
+  writeRootGroup(device, plan, now, options.owner ?? { uid: 0, gid: 0 })
   writeSuperblock(device, plan, uuid, label, now)
 }
 
@@ -225,12 +227,19 @@ function writeBlockBitmap(
 }
 
 /** The inode table's first block, the root directory and lost+found. */
-function writeRootGroup(device: BlockDevice, plan: Plan, now: Time): void {
+function writeRootGroup(
+  device: BlockDevice,
+  plan: Plan,
+  now: Time,
+  owner: { readonly uid: number; readonly gid: number },
+): void {
   const table = new Uint8Array(BLOCK_SIZE_BYTES)
   const tableAt = baseMetadataBlocks(plan, 0) + 2
   const root = directoryInode(ROOT_INO, 0o755, 3, plan.rootBlock, 1, now)
   const lostFound = directoryInode(LOST_FOUND_INO, 0o700, 2, plan.rootBlock + 1, LOST_FOUND_BLOCKS, now)
   for (const inode of [root, lostFound]) {
+    inode.uid = owner.uid
+    inode.gid = owner.gid
     const at = (inode.ino - 1) * INODE_SIZE_BYTES
     encodeInode(inode, table, at, INODE_SIZE_BYTES, inodeSeed(plan, inode))
   }
