@@ -29,6 +29,8 @@ export class FileData {
   readonly #device: BlockDevice
   readonly #run: MappedRun = { fileBlock: 0, blockCount: 0, deviceBlock: 0, unwritten: false }
   readonly #scratch = new Uint8Array(BLOCK_SIZE_BYTES)
+  /** Empty between reads: one that waits takes it along. */
+  #waiting: Promise<void>[] = []
 
   constructor(core: Ext4Structure) {
     this.#core = core
@@ -47,8 +49,28 @@ export class FileData {
   ): number | Promise<number> {
     const total = Math.min(lengthBytes, inode.sizeBytes - offsetBytes)
     if (total <= 0) return 0
+    const waiting = this.#waiting
+    try {
+      this.#startReads(inode, offsetBytes, total, target, targetOffset, waiting)
+    } catch (error) {
+      if (waiting.length === 0) throw error
+      waiting.push(Promise.reject(error))
+    }
+    if (waiting.length === 0) return total
+    this.#waiting = []
+    return settle(waiting, total)
+  }
+
+  /** Answers what it can at once; the rest is under way in `waiting`, also when it throws. */
+  #startReads(
+    inode: Inode,
+    offsetBytes: number,
+    total: number,
+    target: Uint8Array,
+    targetOffset: number,
+    waiting: Promise<void>[],
+  ): void {
     const run = this.#run
-    let waiting: Promise<void>[] | undefined
     let done = 0
     while (done < total) {
       const at = offsetBytes + done
@@ -63,13 +85,11 @@ export class FileData {
         const from = run.deviceBlock * BLOCK_SIZE_BYTES + within
         // Once one run has to wait, the rest is asked for at the same time: the device keeps what is
         // mapped now until it has answered.
-        if (waiting) waiting.push(this.#device.read(from, count, target, place))
-        else if (!this.#device.tryRead(from, count, target, place))
-          waiting = [this.#device.read(from, count, target, place)]
+        if (waiting.length > 0 || !this.#device.tryRead(from, count, target, place))
+          waiting.push(this.#device.read(from, count, target, place))
       }
       done += count
     }
-    return waiting ? settle(waiting, total) : total
   }
 
   // -- writing
@@ -424,9 +444,11 @@ export class FileData {
 
   /** As FileSystem.sync: a commit where the mapping or (unless dataOnly) the record changed, else a flush. */
   sync(inode: Inode, dataOnly: boolean): Promise<void> {
-    const needed = dataOnly
-      ? inode.mappingTransaction
-      : Math.max(inode.mappingTransaction, inode.inodeTransaction)
+    // A directory's entries are its data, and they change without its mapping.
+    const needed =
+      dataOnly && !inode.isDirectory
+        ? inode.mappingTransaction
+        : Math.max(inode.mappingTransaction, inode.inodeTransaction)
     return needed > this.#device.durableTransaction ? this.#device.commit() : this.#device.flush()
   }
 }
