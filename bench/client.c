@@ -3,6 +3,7 @@
  * and not the language of the bench. Prints one number: seconds. Built by bench/run.ts with cc.
  *
  *   client seqwrite FILE MIB | seqread FILE MIB | randread FILE MIB COUNT | randwrite FILE MIB COUNT
+ *   client randruns FILE MIB COUNT   (writes of 64 KiB)
  *   client directread FILE MIB COUNT | directwrite FILE MIB COUNT | append FILE COUNT
  *   client create DIR COUNT | stat DIR COUNT | list DIR | unlink DIR COUNT
  */
@@ -65,17 +66,17 @@ static double sequential(const char *path, long mib, int writing)
 	return now() - start;
 }
 
-static double random_access(const char *path, long mib, long count, int writing, int direct)
+static double random_access(const char *path, long mib, long count, int writing, int direct, size_t length)
 {
 	int fd = open_or_die(path, (writing ? O_RDWR : O_RDONLY) | (direct ? O_DIRECT : 0));
 	if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)) die("fadvise");
 	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
-	long pages = mib * 256;
+	long places = mib * MIB / length;
 	double start = now();
 	for (long i = 0; i < count; i++) {
-		off_t at = (off_t)(next_random() % pages) * PAGE;
-		ssize_t n = writing ? pwrite(fd, buffer, PAGE, at) : pread(fd, buffer, PAGE, at);
-		if (n != (ssize_t)PAGE) die("random");
+		off_t at = (off_t)(next_random() % places) * length;
+		ssize_t n = writing ? pwrite(fd, buffer, length, at) : pread(fd, buffer, length, at);
+		if (n != (ssize_t)length) die("random");
 	}
 	if (writing && fsync(fd)) die("fsync");
 	close(fd);
@@ -135,10 +136,11 @@ int main(int argc, char **argv)
 	double seconds;
 	if (!strcmp(operation, "seqwrite")) seconds = sequential(path, a, 1);
 	else if (!strcmp(operation, "seqread")) seconds = sequential(path, a, 0);
-	else if (!strcmp(operation, "randread")) seconds = random_access(path, a, b, 0, 0);
-	else if (!strcmp(operation, "randwrite")) seconds = random_access(path, a, b, 1, 0);
-	else if (!strcmp(operation, "directread")) seconds = random_access(path, a, b, 0, 1);
-	else if (!strcmp(operation, "directwrite")) seconds = random_access(path, a, b, 1, 1);
+	else if (!strcmp(operation, "randread")) seconds = random_access(path, a, b, 0, 0, PAGE);
+	else if (!strcmp(operation, "randwrite")) seconds = random_access(path, a, b, 1, 0, PAGE);
+	else if (!strcmp(operation, "randruns")) seconds = random_access(path, a, b, 1, 0, 16 * PAGE);
+	else if (!strcmp(operation, "directread")) seconds = random_access(path, a, b, 0, 1, PAGE);
+	else if (!strcmp(operation, "directwrite")) seconds = random_access(path, a, b, 1, 1, PAGE);
 	else if (!strcmp(operation, "append")) seconds = append(path, a);
 	else if (!strcmp(operation, "list")) seconds = list(path);
 	else seconds = names(operation, path, a);
