@@ -74,7 +74,10 @@ export class FlushHelper {
     const marker = markers.arm(() => released?.())
     try {
       const result = await this.#ask({ task: 'flush', folder, marker: marker.name })
-      if (result < 0) throw systemError(-result, `Cannot flush ${folder}`)
+      // The kernel tells once of every write that failed since the last time, after its program was told.
+      if (result < 0) {
+        throw systemError(-result, `Something written to ${folder} was lost and is not in the volume`)
+      }
       await within(DEADLINE_MS, whenReleased, `the flush of ${folder} did not end`)
     } finally {
       marker.disarm()

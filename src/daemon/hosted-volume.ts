@@ -79,9 +79,16 @@ export class HostedVolume {
 
   async sync(): Promise<{ flushMs: number; commitMs: number }> {
     const startedMs = performance.now()
-    await this.#hooks?.flush()
+    let lost: { readonly error: unknown } | undefined
+    try {
+      await this.#hooks?.flush()
+    } catch (error) {
+      // The commit makes the rest durable all the same, and on a full disk frees what was deleted.
+      lost = { error }
+    }
     const flushedMs = performance.now()
     await this.volume.commit()
+    if (lost) throw lost.error
     return { flushMs: flushedMs - startedMs, commitMs: performance.now() - flushedMs }
   }
 
