@@ -29,6 +29,8 @@ export interface MountSurroundings {
   readonly onRequest: ((opcode: number, nodeId: number) => undefined | Promise<void>) | undefined
   /** See FuseDispatcherOptions. */
   readonly flushInode: (nodeId: number) => Promise<void>
+  /** See FuseDispatcherOptions. */
+  readonly makeRoom: () => Promise<void> | undefined
   readonly onEnded: (reason: 'unmounted' | 'aborted') => void
   /** By another process, for a mount that cannot be served. */
   readonly unmount: (mountPoint: string) => Promise<void>
@@ -59,6 +61,7 @@ async function serveByDevice(options: DaemonOptions, around: MountSurroundings):
           operations: around.operations,
           writeBack: !writeThrough,
           flushInode: around.flushInode,
+          makeRoom: around.makeRoom,
           ...(onRequest ? { onRequest } : {}),
           onError: (error, request) => log.error({ error: String(error), opcode: request.opcode }, 'request'),
           onEnded: around.onEnded,

@@ -103,6 +103,7 @@ class VolumeDaemon implements RunningDaemon {
       log: this.#log,
       onRequest: this.#how.onRequest,
       flushInode: () => this.#flush(),
+      makeRoom: () => this.#served.hosted?.volume.reclaim(),
       onEnded: (reason) => void this.#end(reason),
       unmount: (mountPoint) => this.#helper.unmount(mountPoint, true),
     })

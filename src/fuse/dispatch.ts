@@ -5,6 +5,7 @@
 // behind requests that were delayed before it, so that the flush marker's RELEASE means what it says:
 // every WRITE that the kernel queued earlier is done.
 
+import { hasCode } from '../base/errors.ts'
 import { Attributes } from './attributes.ts'
 import { DirectoryFiller } from './directory-filler.ts'
 import * as attributes from './handle-attributes.ts'
@@ -39,6 +40,11 @@ export interface FuseDispatcherOptions {
    * open for writing turn the kernel to its own, coarser answer for good.
    */
   readonly flushInode?: (nodeId: number) => Promise<void>
+  /**
+   * Asked when space has run out: a promise of space that is being made available, after which the
+   * request is handled once more, or undefined.
+   */
+  readonly makeRoom?: () => Promise<void> | undefined
   /** For tests: asked before each request; one whose promise is returned is handled when it settles. */
   readonly onRequest?: (opcode: number, nodeId: number) => undefined | Promise<void>
 }
@@ -147,14 +153,14 @@ export class FuseDispatcher implements RequestHandler, HandlerContext {
   }
 
   /** Handles the request when `ready` has settled; if that fails, so does the request. */
-  #delay(current: Request, ready: Promise<unknown>): void {
+  #delay(current: Request, ready: Promise<unknown>, isLast = false): void {
     const copy = current.copy()
     const ticket = current.ticket()
     const again = () => {
       this.#delayed.delete(waiting)
       const request = new Request()
       this.port.begin()
-      if (request.open(copy, 0, copy.length)) this.#run(request)
+      if (request.open(copy, 0, copy.length)) this.#run(request, isLast)
     }
     const waiting = ready.then(again, (error) => {
       this.#delayed.delete(waiting)
@@ -164,12 +170,18 @@ export class FuseDispatcher implements RequestHandler, HandlerContext {
     this.#delayed.add(waiting)
   }
 
-  #run(request: Request): void {
+  /** @param isLast the request has waited for room once: running out of space is its answer now */
+  #run(request: Request, isLast = false): void {
     try {
       const handler = HANDLERS[request.opcode] ?? session.unserved
       handler(this, request)
     } catch (error) {
-      if (error instanceof NotReady) this.#delay(request, error.ready)
+      if (error instanceof NotReady) {
+        this.#delay(request, error.ready)
+        return
+      }
+      const room = isLast || !hasCode(error, 'OUT_OF_SPACE') ? undefined : this.#options.makeRoom?.()
+      if (room !== undefined) this.#delay(request, room, true)
       else this.#fail(request, error)
     }
   }

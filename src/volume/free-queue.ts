@@ -1,7 +1,8 @@
 // Blocks on their way from "no longer referred to" to "may be handed out again".
 //
-// Always true: a block freed in transaction T is released only when T is durable, because until
-// then the committed state is T-1, which refers to it; and only when no asynchronous read is in
+// Always true: a block freed in transaction T is released only when T+1 is durable. Until T is, the
+// committed state is T-1, which refers to it; until T+1 is, losing both copies of T's superblock
+// leads back to T-1, which must be whole then. It is released only when no asynchronous read is in
 // flight that began before T's cut, because it may be reading the block. Blocks handed out and freed
 // within one uncommitted transaction are in no committed state: they go back at once unless a read
 // is in flight.
@@ -20,6 +21,7 @@ interface Batch {
   readonly ticket: number
   readonly data: Runs
   readonly metadata: Runs
+  readonly blockCount: number
 }
 
 export class FreeQueue {
@@ -32,6 +34,8 @@ export class FreeQueue {
   #metadata: Runs = []
   #durable: number
   #pendingBlocks = 0
+  /** Those of them that were freed since the last cut. */
+  #openBlocks = 0
 
   constructor(
     allocator: Allocator,
@@ -55,6 +59,13 @@ export class FreeQueue {
     return this.#pendingBlocks
   }
 
+  /** Blocks freed by durable transactions, for which one more commit is wanting. */
+  get awaitingBlocks(): number {
+    let sum = 0
+    for (const batch of this.#closed) if (batch.transaction === this.#durable) sum += batch.blockCount
+    return sum
+  }
+
   free(start: number, count: number, isMetadata: boolean): void {
     this.#allocator.unuse(start, count)
     if (this.#reads.oldest === undefined && this.#allocator.isFreshRun(start, count)) {
@@ -68,10 +79,11 @@ export class FreeQueue {
     } else {
       runs.push(start, count)
     }
+    this.#openBlocks += count
     this.#pendingBlocks += count
   }
 
-  /** The cut of a transaction: what was freed so far waits for it. */
+  /** The cut of a transaction: what was freed so far waits for the one after it. */
   cut(transaction: number): void {
     if (this.#data.length === 0 && this.#metadata.length === 0) return
     this.#closed.push({
@@ -79,7 +91,9 @@ export class FreeQueue {
       ticket: this.#reads.next,
       data: this.#data,
       metadata: this.#metadata,
+      blockCount: this.#openBlocks,
     })
+    this.#openBlocks = 0
     this.#data = []
     this.#metadata = []
   }
@@ -92,7 +106,7 @@ export class FreeQueue {
   #pump(): void {
     for (;;) {
       const batch = this.#closed[0]
-      if (batch === undefined || batch.transaction > this.#durable) return
+      if (batch === undefined || batch.transaction >= this.#durable) return
       const { oldest } = this.#reads
       if (oldest !== undefined && oldest < batch.ticket) return
       this.#closed.shift()

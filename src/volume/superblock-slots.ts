@@ -6,6 +6,7 @@
 // program is too old for refuses the whole volume, whatever the other slot says: going back to the
 // slot before would undo a newer program's work. Nothing is ever formatted here.
 
+import { isDeepStrictEqual } from 'node:util'
 import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
@@ -47,6 +48,8 @@ export interface ChosenSuperblock {
   readonly superblock: Superblock
   readonly badCopies: readonly BadCopy[]
   readonly fellBack: boolean
+  /** True: the transaction before it is there and is the same state, so going back to it loses nothing. */
+  readonly isTwinned: boolean
 }
 
 /**
@@ -75,7 +78,14 @@ export function chooseSuperblock(storage: BlockStorage, readOnly: boolean): Chos
     superblock,
     badCopies: badCopies(copies, superblock.transaction),
     fellBack: copies.every((copy) => copy.slot === slot || copy.found instanceof UmbraError),
+    isTwinned: copies.some((copy) => copy.slot !== slot && isTwin(copy.found, superblock)),
   }
+}
+
+function isTwin(found: Superblock | UmbraError, superblock: Superblock): boolean {
+  const { transaction } = superblock
+  if (found instanceof UmbraError || found.transaction !== transaction - 1) return false
+  return isDeepStrictEqual({ ...found, transaction }, superblock)
 }
 
 /** Writes the good superblock over each bad copy in its own slot. The caller flushes. */

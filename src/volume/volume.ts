@@ -14,6 +14,7 @@ import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
 import { CommitQueue } from './commit-queue.ts'
 import { type CreateOptions, createVolume } from './create-volume.ts'
 import { CutActions } from './cut-actions.ts'
+import { chooseWholeSuperblock } from './fall-back.ts'
 import { type Lease, Leases } from './leases.ts'
 import type { NodeReader } from './map-node.ts'
 import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
@@ -24,7 +25,7 @@ import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
 import { SnapshotDevice } from './snapshot-device.ts'
 import type { Superblock } from './superblock.ts'
-import { chooseSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
+import { type ChosenSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
 
 export interface OpenOptions {
   readonly readOnly?: boolean
@@ -35,6 +36,8 @@ export interface OpenOptions {
 export type { Lease }
 
 const CACHE_BYTES = 64 * 1024 * 1024
+/** So many freed blocks (4 MiB) are worth a commit of an unchanged state, which makes them available. */
+const RELEASE_BLOCKS = 1024
 
 export class Volume implements BlockDevice {
   readonly storage: BlockStorage
@@ -55,10 +58,11 @@ export class Volume implements BlockDevice {
   #durable: Superblock
   #failure: UmbraError | undefined
   #isClosed = false
+  /** The next commit is made even if nothing has changed. */
+  #wantsTwin = false
 
-  private constructor(storage: BlockStorage, options: OpenOptions) {
+  private constructor(storage: BlockStorage, options: OpenOptions, chosen: ChosenSuperblock) {
     const readOnly = options.readOnly === true || storage.readOnly
-    const chosen = chooseSuperblock(storage, readOnly)
     const { superblock } = chosen
     this.storage = storage
     this.uuid = superblock.uuid
@@ -99,8 +103,13 @@ export class Volume implements BlockDevice {
    * CORRUPT, TRUNCATED, IO_FAILED
    */
   static async open(storage: BlockStorage, options: OpenOptions = {}): Promise<Volume> {
-    const volume = new Volume(storage, options)
+    const readOnly = options.readOnly === true || storage.readOnly
+    const chosen = await chooseWholeSuperblock(storage, readOnly)
+    const volume = new Volume(storage, options, chosen)
     if (volume.openReport.mended.length > 0) await storage.flush()
+    // What the opened transaction freed is not known any more; with a twin of it in the other slot
+    // nothing that may be gone back to refers to it.
+    if (!readOnly && !chosen.isTwinned) await volume.#commitTwin()
     return volume
   }
 
@@ -360,7 +369,19 @@ export class Volume implements BlockDevice {
   /** Frees everything that deleted snapshots held and gives it back to the host. */
   async drain(): Promise<void> {
     while (!this.#present.state.toFree.isEmpty) await this.commit()
+    await this.#releaseFrees()
     await this.#present.state.puncher.drain()
+  }
+
+  /**
+   * Makes blocks that were freed available, with up to two commits: for whoever ran out of space.
+   * @returns undefined when nothing is waiting to be made available
+   */
+  reclaim(): Promise<void> | undefined {
+    const { frees, toFree, puncher } = this.#present.state
+    if (this.readOnly || this.#isClosed) return undefined
+    if (frees.pendingBlocks === 0 && toFree.isEmpty && puncher.isIdle) return undefined
+    return this.#reclaim()
   }
 
   /** Commits, gives unused space back and forgets everything. The storage stays open. */
@@ -369,6 +390,7 @@ export class Volume implements BlockDevice {
     try {
       if (!this.readOnly) {
         await this.commit()
+        await this.#releaseFrees()
         await this.#present.state.releaseSpace()
       }
     } finally {
@@ -387,10 +409,29 @@ export class Volume implements BlockDevice {
   /** Waits until everything is durable and nothing is under way in the background. */
   async #settle(): Promise<void> {
     const { state } = this.#present
-    while (!this.#queue.isIdle || this.#durable !== state.lastCut || !state.isAtRest) {
+    const isSettled = () => this.#queue.isIdle && this.#durable === state.lastCut && state.isAtRest
+    while (!isSettled() || state.frees.awaitingBlocks > 0) {
       await this.commit()
+      await this.#releaseFrees()
       await state.puncher.drain()
     }
+  }
+
+  /** Has the durable transaction followed by another, so that what it freed is made available. */
+  async #releaseFrees(): Promise<void> {
+    if (this.#present.state.frees.awaitingBlocks > 0) await this.#commitTwin()
+  }
+
+  async #reclaim(): Promise<void> {
+    await this.commit()
+    await this.#releaseFrees()
+    // What is being punched cannot be handed out meanwhile.
+    await this.#present.state.puncher.drain()
+  }
+
+  async #commitTwin(): Promise<void> {
+    this.#wantsTwin = true
+    await this.#queue.commit()
   }
 
   #writeRollback(from: Snapshot, target: Snapshot): void {
@@ -424,11 +465,14 @@ export class Volume implements BlockDevice {
     for (const write of this.#callbacks) write()
     this.#present.room.settle()
     this.#present.state.store.flush()
-    if (!this.#present.state.hasChanges && this.#cutActions.isEmpty) return undefined
-    this.#present.state.writeMap()
-    this.#cutActions.run(this.#present.state)
-    if (!this.#present.state.hasChanges) return undefined
-    return this.#present.state.finishCut()
+    const { state } = this.#present
+    const isForced = this.#wantsTwin || state.frees.awaitingBlocks >= RELEASE_BLOCKS
+    this.#wantsTwin = false
+    if (!state.hasChanges && this.#cutActions.isEmpty && !isForced) return undefined
+    state.writeMap()
+    this.#cutActions.run(state)
+    if (!state.hasChanges && !isForced) return undefined
+    return state.finishCut()
   }
 
   #becameDurable(superblock: Superblock): void {

@@ -10,6 +10,7 @@ import { Volume } from '../../src/volume/volume.ts'
 
 const HOMES = SUPERBLOCK_HOMES.flat()
 
+/** A closed volume whose newest transaction is `count` + 2, the twin of the one before it. */
 async function committed(count: number): Promise<MemoryStorage> {
   const storage = new MemoryStorage()
   const volume = await Volume.create(storage, { sizeBytes: MIB, label: 'Schatten' })
@@ -18,6 +19,7 @@ async function committed(count: number): Promise<MemoryStorage> {
     volume.writeData(i + 1, 1, new Uint8Array(BLOCK_SIZE_BYTES).fill(i + 1), 0)
     await volume.commit()
   }
+  await volume.close()
   return storage
 }
 
@@ -42,16 +44,16 @@ function slotOf(transaction: number): readonly [number, number] {
 test('the newest transaction wins, and a bad copy is reported and mended', async (t) => {
   const storage = await committed(3)
   for (const copy of [0, 1]) {
-    const block = slotOf(4)[copy] as number
+    const block = slotOf(5)[copy] as number
     damage(storage, block)
     const looked = await Volume.open(storage, { readOnly: true })
-    t.is(looked.openReport.transaction, 4)
+    t.is(looked.openReport.transaction, 5)
     t.is(looked.openReport.mended.length, 0, 'a reader mends nothing')
     const volume = await Volume.open(storage)
     t.is(volume.openReport.badCopies[0]?.physicalBlock, block)
     t.is(volume.openReport.mended[0]?.physicalBlock, block)
     t.alike((await Volume.open(storage)).openReport, {
-      transaction: 4,
+      transaction: 5,
       badCopies: [],
       mended: [],
       fellBack: false,
@@ -62,23 +64,23 @@ test('the newest transaction wins, and a bad copy is reported and mended', async
 test('an older copy beside a newer twin is mended', async (t) => {
   const storage = await committed(3)
   const old = new Uint8Array(BLOCK_SIZE_BYTES)
-  storage.readSync(slotOf(4)[0] * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, old, 0)
+  storage.readSync(slotOf(5)[0] * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, old, 0)
   const volume = await Volume.open(storage)
   for (const block of [60, 61]) {
     volume.writeData(block, 1, new Uint8Array(BLOCK_SIZE_BYTES).fill(1), 0)
     await volume.commit()
   }
-  storage.write(slotOf(6)[0] * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, old, 0)
+  storage.write(slotOf(7)[0] * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, old, 0)
   const { openReport } = await Volume.open(storage)
-  t.is(openReport.transaction, 6)
+  t.is(openReport.transaction, 7)
   t.is(openReport.mended.length, 1)
 })
 
 test('when both copies of the newest fail, the one before counts', async (t) => {
   const storage = await committed(3)
-  for (const block of slotOf(4)) damage(storage, block)
+  for (const block of slotOf(5)) damage(storage, block)
   const volume = await Volume.open(storage)
-  t.is(volume.openReport.transaction, 3)
+  t.is(volume.openReport.transaction, 4)
   t.is(volume.openReport.fellBack, true)
 })
 
@@ -109,7 +111,7 @@ test('a newer program’s superblock refuses the volume, not only its slot', asy
   ] as const) {
     const storage = await committed(3)
     const block = new Uint8Array(BLOCK_SIZE_BYTES)
-    for (const home of slotOf(4)) {
+    for (const home of slotOf(5)) {
       storage.readSync(home * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, block, 0)
       const raw = SUPERBLOCK.decode(block)
       const changed = resealed({ ...raw, [field]: raw[field] + 2 })
@@ -117,7 +119,7 @@ test('a newer program’s superblock refuses the volume, not only its slot', asy
     }
     t.is(await codeOf(storage), code, field)
     if (field === 'readOnlyFeatures') {
-      t.is((await Volume.open(storage, { readOnly: true })).openReport.transaction, 4)
+      t.is((await Volume.open(storage, { readOnly: true })).openReport.transaction, 5)
     }
   }
 })
