@@ -160,7 +160,10 @@ export function loadAddon(): Addon | null {
   if (loaded !== undefined) return loaded
   loaded = null
   failures = []
-  if (process.env['UMBRA_NATIVE'] === 'none') return null
+  if (process.env['UMBRA_NATIVE'] === 'none') {
+    failures.push('nothing, as UMBRA_NATIVE is "none"')
+    return null
+  }
   const require = createRequire(import.meta.url)
   for (const path of candidates()) {
     if (!existsSync(path)) {

@@ -3,7 +3,7 @@
 import { release } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Command, Option } from 'commander'
-import { requireAddon } from '../../base/addon.ts'
+import { loadAddon, requireAddon } from '../../base/addon.ts'
 import { UmbraError } from '../../base/errors.ts'
 import {
   findMountModes,
@@ -42,14 +42,19 @@ export function doctorCommand(): Command {
       const diagnosis = await diagnose()
       printResult(options, diagnosis, diagnosisText)
       if (!diagnosis.canMount) {
-        throw new UmbraError('UNAVAILABLE', 'No way of mounting works here; images and unmounted volumes do')
+        throw new UmbraError(
+          'UNAVAILABLE',
+          loadAddon()
+            ? 'No way of mounting works here; volumes that are not mounted and images do'
+            : 'Without the native addon no volume can be locked, so none can be opened or mounted',
+        )
       }
     })
 }
 
 async function diagnose(): Promise<Diagnosis> {
   const executable = fileURLToPath(new URL('../../../bin/umbra.js', import.meta.url))
-  const mountModes = await findMountModes(executable)
+  const { modes: mountModes, tuned } = await findMountModes(executable)
   return {
     node: process.version,
     kernel: release(),
@@ -59,7 +64,7 @@ async function diagnose(): Promise<Diagnosis> {
     }),
     fuseDevice: fuseDeviceTrouble() ?? 'there, and may be opened',
     runtimeFolder: attempt(openRuntimeFolder),
-    writeBack: writeBackText(),
+    writeBack: writeBackText(tuned),
     mountModes,
     canMount: mountModes.some((mode) => mode.possible),
   }
@@ -73,14 +78,14 @@ function attempt(work: () => string): string {
   }
 }
 
-function writeBackText(): string {
+function writeBackText(tuned: boolean | null): string {
   const pages = readNumber('/proc/sys/fs/fuse/max_pages_limit')
   const request =
     pages === undefined ? 'at most 1 MiB a request' : `at most ${(pages * PAGE_BYTES) / 1024} KiB a request`
-  const raised =
-    process.geteuid?.() === 0
-      ? 'read-ahead and write-back limits of a mount are raised (root of the machine)'
-      : 'read-ahead and write-back limits stay as the kernel sets them (raising them takes root)'
+  if (tuned === null) return request
+  const raised = tuned
+    ? 'read-ahead and write-back limits of a mount are raised'
+    : 'read-ahead and write-back limits of a mount stay as the kernel sets them (raising them takes root)'
   return `${request}; ${raised}`
 }
 
