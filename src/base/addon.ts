@@ -186,6 +186,14 @@ export function requireAddon(): Addon {
   if (addon) return addon
   throw new UmbraError(
     'UNAVAILABLE',
-    `The native addon is not there; run "npm run build" with a C compiler installed (tried ${failures.join('; ')})`,
+    `The native addon is not there; with a C compiler installed, run ${buildCommand()} (tried ${failures.join('; ')})`,
   )
+}
+
+/** In a checkout its own script; an installed package has the addon's sources and no scripts. */
+function buildCommand(): string {
+  const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+  return existsSync(at('scripts/build-native.ts'))
+    ? '"npm run build"'
+    : `"npx node-gyp rebuild --directory ${at('native')}"`
 }
