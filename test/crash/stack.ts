@@ -110,7 +110,7 @@ export class CrashStack {
     const lostFound = this.#fs.lookup(this.#fs.inode(2), 'lost+found') as Inode
     this.#root.children.set('lost+found', new ModelNode(lostFound.ino, 'directory'))
     this.#root.linkCount = 3
-    this.#noticeOpen()
+    this.#noticeOpen(0)
   }
 
   /** On a storage that holds a fresh file system and nothing else. */
@@ -137,11 +137,11 @@ export class CrashStack {
   }
 
   /** Closing and opening may commit the same state again, unseen by callbacks. */
-  #noticeOpen(): void {
+  #noticeOpen(logIndex: number): void {
     const { openReport, durableTransaction } = this.#volume
     const known = Math.max(0, ...this.committed.keys())
     for (let i = known === 0 ? openReport.transaction : known + 1; i <= durableTransaction; i++)
-      this.committed.set(i, this.#freeze())
+      this.committed.set(i, { ...this.#freeze(), logIndex })
   }
 
   #noticeCut(): void {
@@ -386,12 +386,13 @@ export class CrashStack {
   async rollback(name: string, keepAs: string): Promise<void> {
     await this.settled()
     while (this.orphans.length > 0) this.closeOrphan(0)
+    const begin = this.log.entries.length
     await this.#volume.close()
     this.#volume = await Volume.open(this.log)
     const before = this.#freeze()
     const contents = readContents(this.#volume)
     const first = this.#volume.transaction
-    this.#noticeOpen()
+    this.#noticeOpen(begin)
     this.#begin(`rollback to ${name}, the present kept as ${keepAs}`)
     await this.#volume.rollback(name, { keepAs })
     const last = this.#volume.durableTransaction
@@ -419,11 +420,12 @@ export class CrashStack {
     while (this.orphans.length > 0) this.closeOrphan(0)
     this.steps.push('reopen')
     const everything = this.#everything()
+    const begin = this.log.entries.length
     await this.close()
     this.#remember('close', everything)
     this.#volume = await Volume.open(this.log)
     this.#fs = this.#openFs()
-    this.#noticeOpen()
+    this.#noticeOpen(begin)
   }
 
   /** By its path; undefined: there is no such name. */
