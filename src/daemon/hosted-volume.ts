@@ -124,7 +124,8 @@ export class HostedVolume {
     const freedBytes = this.volume.sizesOf(snapshot.id).uniqueBytes
     const undo = await this.#hooks?.beforeDelete(snapshot)
     try {
-      await this.volume.deleteSnapshot(name, { keepBookmark })
+      // By its id: another may have the name by now.
+      await this.volume.deleteSnapshot(snapshot.id, { keepBookmark })
       this.#drain()
       return { freedBytes }
     } catch (error) {

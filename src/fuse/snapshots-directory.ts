@@ -113,6 +113,8 @@ export class SnapshotsDirectory extends RefusingOperations {
   async #remove(entry: SnapshotEntry): Promise<void> {
     const undo = await this.trees.retire(entry.epoch)
     try {
+      // Another snapshot may have the name by now.
+      if (this.#find(entry.name)?.epoch !== entry.epoch) throw posixError('ENOENT')
       await this.#provider.remove(entry.name)
     } catch (error) {
       undo()

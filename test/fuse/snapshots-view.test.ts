@@ -300,3 +300,17 @@ test('the flush marker exists while armed and calls back when its RELEASE arrive
   t.is(session.ask('CREATE', {}, 2, 0o100644, 0, 0, '.umbra-flush-x').error, E.EXIST)
   t.alike(session.faults, [])
 })
+
+test('rmdir does not delete a new snapshot that has got the name meanwhile', async (t) => {
+  const { provider, view, folder } = started()
+  provider.add('daily')
+  const removed = view.rmdir(folder.nodeId, 'daily')
+  provider.entries = []
+  provider.add('daily')
+  const code = await Promise.resolve(removed).catch((error) => error.code)
+  t.is(code, 'ENOENT')
+  t.alike(
+    provider.entries.map(({ name, epoch }) => [name, epoch]),
+    [['daily', 2]],
+  )
+})
