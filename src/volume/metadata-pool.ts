@@ -12,6 +12,11 @@ import type { Allocator, Cursor, PhysicalRun } from './allocator.ts'
 /** Blocks reserved at a time, at least and at most: 256 KiB to 8 MiB. */
 const CHUNK_BLOCKS_MIN = 64
 const CHUNK_BLOCKS_MAX = 2048
+interface Run {
+  start: number
+  count: number
+}
+
 /** Freed metadata blocks stay in the pool up to so many. */
 const KEEP_BLOCKS = 1024
 
@@ -20,7 +25,11 @@ export class MetadataPool {
   readonly #allocator: Allocator
   /** Metadata begins in the middle of a group, away from where data is laid out. */
   readonly #cursor: Cursor = { group: 0, offset: 16385 }
-  #runs: { start: number; count: number }[] = []
+  /** Sorted by place, neighbours merged. */
+  #runs: Run[] = []
+  /** Index of the run that is being used up, if it still begins at #next. */
+  #current = 0
+  #next = -1
   #free = 0
 
   constructor(storage: BlockStorage, allocator: Allocator) {
@@ -55,12 +64,24 @@ export class MetadataPool {
     }
   }
 
-  /** One block, in use from now on. @throws UmbraError OUT_OF_SPACE if room was not ensured */
+  /**
+   * One block, in use from now on: the one after the last where that is free, so that what is written
+   * together lies together.
+   * @throws UmbraError OUT_OF_SPACE if room was not ensured
+   */
   allocate(): number {
     if (this.#free === 0) this.ensure(1)
-    const run = this.#runs[this.#runs.length - 1] as { start: number; count: number }
+    let run = this.#runs[this.#current]
+    if (run === undefined || run.start !== this.#next) {
+      this.#current = this.#longest()
+      run = this.#runs[this.#current] as Run
+    }
     const block = run.start++
-    if (--run.count === 0) this.#runs.pop()
+    this.#next = run.start
+    if (--run.count === 0) {
+      this.#runs.splice(this.#current, 1)
+      this.#next = -1
+    }
     this.#free--
     this.#allocator.use(block, 1)
     return block
@@ -79,14 +100,41 @@ export class MetadataPool {
     const runs = this.#runs
     this.#runs = []
     this.#free = 0
+    this.#next = -1
     for (const run of runs) this.#allocator.release(run.start, run.count)
     return runs
   }
 
+  /** Index of the longest run; of equal ones the first. */
+  #longest(): number {
+    let best = 0
+    for (let i = 1; i < this.#runs.length; i++) {
+      if ((this.#runs[i] as Run).count > (this.#runs[best] as Run).count) best = i
+    }
+    return best
+  }
+
+  /** Keeps the runs sorted by place, neighbours merged. */
   #add(start: number, count: number): void {
-    const last = this.#runs[this.#runs.length - 1]
-    if (last && last.start + last.count === start) last.count += count
-    else this.#runs.push({ start, count })
+    const runs = this.#runs
+    let at = runs.length
+    while (at > 0 && (runs[at - 1] as Run).start > start) at--
+    const before = runs[at - 1]
+    const after = runs[at]
+    const joinsBefore = before !== undefined && before.start + before.count === start
+    const joinsAfter = after !== undefined && start + count === after.start
+    if (joinsBefore && joinsAfter) {
+      before.count += count + after.count
+      runs.splice(at, 1)
+    } else if (joinsBefore) {
+      before.count += count
+    } else if (joinsAfter) {
+      after.start = start
+      after.count += count
+    } else {
+      runs.splice(at, 0, { start, count })
+    }
     this.#free += count
+    this.#next = -1
   }
 }

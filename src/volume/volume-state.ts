@@ -230,9 +230,12 @@ export class VolumeState implements TreeOwner {
   /** Gives back what the host holds for nothing, when the volume is closed. */
   async releaseSpace(): Promise<void> {
     await this.puncher.drain()
-    for (const run of this.pool.releaseAll()) {
-      if (!this.storage.supports.punch) continue
-      await this.storage.punch(run.start * BLOCK_SIZE_BYTES, run.count * BLOCK_SIZE_BYTES)
+    for (const run of this.pool.takeAll()) {
+      // Released only then: somebody may still be writing, who must not get what is being punched.
+      if (this.storage.supports.punch) {
+        await this.storage.punch(run.start * BLOCK_SIZE_BYTES, run.count * BLOCK_SIZE_BYTES)
+      }
+      this.allocator.release(run.start, run.count)
     }
   }
 
