@@ -427,6 +427,12 @@ def _():
         os.rename('d', 'e')
         equal(os.pread(file.fileno(), 10, 0), b'data')
     equal((os.listdir('e'), read('e/a')), (['a'], b'another'))
+    os.link('e/a', 'e/b')
+    with open('e/a', 'rb') as file:
+        os.unlink('e/a')
+        equal((os.fstat(file.fileno()).st_nlink, os.stat('e/b').st_nlink), (1, 1))
+        os.unlink('e/b')
+        equal(os.fstat(file.fileno()).st_nlink, 0)
 
 
 @rule('the folder of an unlinked open file is removed')

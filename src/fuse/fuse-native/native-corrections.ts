@@ -10,6 +10,8 @@ import type { Signal } from 'fuse-native'
 import { posixError } from '../../base/errors.ts'
 import type { Attributes } from '../attributes.ts'
 import type { Reply } from './answers.ts'
+import { splitPath } from './byte-names.ts'
+import { HiddenFiles } from './hidden-files.ts'
 import type { NativeContext } from './native-operations.ts'
 import { statWords } from './stat-words.ts'
 
@@ -30,12 +32,16 @@ export function correct(
         return handler(locals, ...rest)
       }),
   )
-  const words = (attributes: Attributes) => statWords(attributes, context.inodeNumbers)
-  fuse._op_getattr = (signal, path) => {
-    answers.run('getattr', withWords(signal), () => words(paths.getattr(path)))
+  const words = (path: string, attributes: Attributes) => {
+    // libfuse takes one link off a file that it has hidden, for the hidden name; here that name is none.
+    if (HiddenFiles.isHiddenName(splitPath(path).name)) attributes.linkCount++
+    return statWords(attributes, context.inodeNumbers)
   }
-  fuse._op_fgetattr = (signal, _path, handle) => {
-    answers.run('fgetattr', withWords(signal), () => words(paths.fgetattr(handle)))
+  fuse._op_getattr = (signal, path) => {
+    answers.run('getattr', withWords(signal), () => words(path, paths.getattr(path)))
+  }
+  fuse._op_fgetattr = (signal, path, handle) => {
+    answers.run('fgetattr', withWords(signal), () => words(path, paths.fgetattr(handle)))
   }
   fuse._op_getxattr = (signal, path, name, room) => {
     answers.run('getxattr', counted(signal, room), () => fitted(paths.getxattr(path, name), room))
