@@ -1,0 +1,178 @@
+// What each command prints with --json, as docs/CLI.md has it. A test runs every command and holds its
+// output against this table, so a field that comes, goes or changes its type turns it red.
+
+/** Name, type (`a | b` where it may be either), meaning. */
+export type Field = readonly [name: string, type: string, meaning: string]
+
+export interface Shape {
+  /** The command prints an array of these. */
+  readonly list?: true
+  readonly note?: string
+  readonly fields: readonly Field[]
+}
+
+const DAEMON = '`{pid, socket}` of the process that serves it'
+const POINT = '`{id, epoch, name, createdAtMs}`'
+
+const SNAPSHOT: readonly Field[] = [
+  ['kind', 'string', '`snapshot`'],
+  ['id', 'string', 'UUID'],
+  ['name', 'string', 'its name'],
+  ['epoch', 'number', 'the epoch that it ended'],
+  ['createdAtMs', 'number', 'when it was taken, milliseconds since 1970'],
+  ['pinned', 'boolean', 'kept from being deleted'],
+  ['blockCount', 'number', 'size of the volume, in blocks of 4096 bytes'],
+  ['root', 'object', 'where its tree is in the volume file'],
+  ['referencedBytes', 'number', 'what it refers to, shared or not'],
+]
+const SIZES: readonly Field[] = [
+  ['uniqueBytes', 'number', 'what deleting it frees'],
+  ['sharedBytes', 'number', 'what it shares with its neighbours or the present'],
+]
+const BOOKMARK: readonly Field[] = [
+  ['kind', 'string', '`bookmark`'],
+  ['id', 'string', 'UUID'],
+  ['name', 'string', 'its name'],
+  ['epoch', 'number', 'the epoch that it ended'],
+  ['createdAtMs', 'number', 'when it was made, milliseconds since 1970'],
+  ['blockCount', 'number', 'size of the volume then, in blocks'],
+]
+const STATUS: readonly Field[] = [
+  ['volume', 'string', 'path of the volume file'],
+  ['uuid', 'string', "the volume's UUID"],
+  ['mountPoint', 'string | null', 'where it is mounted'],
+  ['daemon', 'object | null', DAEMON],
+  ['state', 'string', '`serving`, `failed` (read-only, with a reason) or `unmounted`'],
+  ['reason', 'string | null', 'why it failed'],
+  ['readOnly', 'boolean', 'nothing can be changed'],
+  ['mountedSnapshot', 'string | null', 'the snapshot that is mounted by itself (`mount --snapshot`)'],
+  ['epoch', 'number', 'counts snapshots and bookmarks'],
+  ['transaction', 'number', 'the one that is being collected'],
+  ['durableTransaction', 'number', 'the last one that is durable'],
+  ['sizeBytes', 'number', 'size of the file system'],
+  ['snapshots', 'number', 'how many there are'],
+  ['bookmarks', 'number', 'how many there are'],
+  [
+    'space',
+    'object',
+    '`{liveBytes, snapshotBytes, allocatedBytes, pendingFreeBytes, virtualBytes}`: of the present; held by snapshots alone; in the volume file; still to be given back; size',
+  ],
+]
+
+export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
+  create: {
+    fields: [
+      ['volume', 'string', 'path of the new file'],
+      ['uuid', 'string', "the volume's UUID"],
+      ['sizeBytes', 'number', 'size of the file system'],
+    ],
+  },
+  mount: {
+    fields: [
+      ['volume', 'string', 'path of the volume file'],
+      ['mountPoint', 'string', 'absolute, without symbolic links'],
+      ['daemon', 'object', DAEMON],
+    ],
+  },
+  unmount: {
+    fields: [
+      ['volume', 'string', 'path of the volume file'],
+      ['mountPoint', 'string', 'where it was'],
+      ['wasDead', 'boolean', 'its daemon had died before, or was cut off'],
+    ],
+  },
+  sync: {
+    fields: [
+      ['flushMs', 'number', "bringing the kernel's dirty pages in"],
+      ['commitMs', 'number', 'making it durable'],
+    ],
+  },
+  status: { note: 'without VOLUME, an array of them', fields: STATUS },
+  'snapshot create': {
+    fields: [
+      ...SNAPSHOT,
+      ['flushMs', 'number', "bringing the kernel's dirty pages in; 0 for a volume that is not mounted"],
+      ['cutMs', 'number', 'the snapshot itself'],
+    ],
+  },
+  'snapshot list': { list: true, fields: [...SNAPSHOT, ...SIZES] },
+  'snapshot show': { fields: [...SNAPSHOT, ...SIZES] },
+  'snapshot delete': {
+    fields: [
+      ['deleted', 'string', 'its name'],
+      ['freedBytes', 'number', 'what it alone held'],
+    ],
+  },
+  'snapshot rollback': {
+    fields: [
+      ['rolledBackTo', 'string', 'the snapshot'],
+      ['undo', 'string', 'snapshot of what the present was; rolling back to it undoes this'],
+    ],
+  },
+  'snapshot pin': { fields: SNAPSHOT },
+  'snapshot unpin': { fields: SNAPSHOT },
+  'bookmark create': { fields: BOOKMARK },
+  'bookmark list': { list: true, fields: BOOKMARK },
+  'bookmark delete': { fields: [['deleted', 'string', 'its name']] },
+  diff: {
+    fields: [
+      ['from', 'string', 'as asked'],
+      ['to', 'string | null', 'as asked; null: the present'],
+      ['changedBytes', 'number', 'data and zeros together'],
+      ['dataBytes', 'number', 'blocks with data'],
+      ['zeroBytes', 'number', 'blocks that are discarded or zero now'],
+      ['extents', 'array', 'of `{kind: "data" | "zero", offsetBytes, lengthBytes}`, ascending'],
+    ],
+  },
+  export: {
+    fields: [
+      ['file', 'string', 'the image'],
+      ['dataBytes', 'number', 'data in it'],
+      ['fileBytes', 'number', 'length of the file'],
+      ['digest', 'string | null', 'SHA-256 of what it holds, as its identity has it'],
+    ],
+  },
+  import: {
+    note: 'without `volume` and `uuid` for `--format raw`',
+    fields: [
+      ['volume', 'string', 'path of the new file'],
+      ['uuid', 'string', "the volume's UUID"],
+      ['sizeBytes', 'number', 'size of the file system'],
+      ['dataBytes', 'number', 'data written'],
+      ['point', 'object | null', `${POINT} of the snapshot that it now is; null: images without identity`],
+    ],
+  },
+  apply: {
+    fields: [
+      ['point', 'object', `${POINT} of the snapshot that it now is`],
+      ['dataBytes', 'number', 'data written'],
+      ['zeroBytes', 'number', 'zeroed'],
+    ],
+  },
+  check: {
+    fields: [
+      ['volume', 'string', 'path of the volume file'],
+      ['scope', 'string', '`volume`, or `snapshots` of a mounted one'],
+      ['checked', 'array', 'what was looked at, phrases'],
+      ['notChecked', 'array', 'what was not, phrases'],
+      ['problems', 'array', 'of `{code, where, message, action}`'],
+      ['problemCount', 'number', 'all of them; at most 1000 are listed'],
+      ['leakedBlocks', 'number', 'allocated and used by nothing: lost space, no danger'],
+      ['notes', 'array', 'harmless things worth knowing'],
+      ['repaired', 'array', 'what `--repair` did; the problems are those found after it'],
+      ['e2fsck', 'object | null', '`{isClean, output}` with `--e2fsck`'],
+    ],
+  },
+  doctor: {
+    fields: [
+      ['node', 'string', 'version of Node.js'],
+      ['kernel', 'string', 'its release'],
+      ['addon', 'string', '`loaded`, or why not'],
+      ['fuseDevice', 'string', 'what /dev/fuse is'],
+      ['runtimeFolder', 'string', 'where control sockets are, or why not'],
+      ['writeBack', 'string', 'what the kernel allows'],
+      ['mountModes', 'array', 'of `{mode: "root" | "user namespace" | "fusermount3", possible, reason}`'],
+      ['canMount', 'boolean', 'one of them is possible; the exit code is 11 otherwise'],
+    ],
+  },
+}

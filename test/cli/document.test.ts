@@ -1,0 +1,128 @@
+// docs/CLI.md is what the commands are, and the shapes of JSON in it are what the commands print.
+
+// deadline 240
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type Assertion } from 'brittle'
+import { cliDocument, DOCUMENT_PATH } from '../../scripts/cli-document.ts'
+import { type Field, JSON_SHAPES } from '../../scripts/cli-json-shapes.ts'
+import { ERROR_CODES } from '../../src/base/errors.ts'
+import { EXIT_CODES } from '../../src/cli/exit-codes.ts'
+import { buildProgram } from '../../src/cli/main.ts'
+import { requires } from '../support/requires.ts'
+import { run } from '../support/run.ts'
+import { tempFolder } from '../support/temp.ts'
+import { UMBRA, umbra } from '../support/umbra.ts'
+
+test('docs/CLI.md is up to date', async (t) => {
+  const isSame = readFileSync(DOCUMENT_PATH, 'utf8') === (await cliDocument())
+  t.ok(isSame, 'else run: node --import tsx scripts/cli-document.ts')
+})
+
+test('every command with --json has its shape in the table, and nothing else is there', async (t) => {
+  const program = await buildProgram()
+  const paths = program.commands.flatMap((command) =>
+    command.commands.length === 0
+      ? [command.name()]
+      : command.commands.map((child) => `${command.name()} ${child.name()}`),
+  )
+  t.alike(Object.keys(JSON_SHAPES).sort(), paths.sort())
+})
+
+test('every error has exactly one exit code', (t) => {
+  const listed = EXIT_CODES.flatMap((entry) => entry.errors)
+  t.alike([...listed].sort(), Object.keys(ERROR_CODES).sort())
+  t.is(new Set(EXIT_CODES.map((entry) => entry.code)).size, EXIT_CODES.length)
+})
+
+function typeOf(value: unknown): string {
+  return value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value
+}
+
+/** What is wrong with a value, by the table. */
+function faults(fields: readonly Field[], value: unknown): string[] {
+  if (typeOf(value) !== 'object') return [`not an object but ${typeOf(value)}`]
+  const object = value as Record<string, unknown>
+  const names = new Set(fields.map(([name]) => name))
+  return [
+    ...Object.keys(object)
+      .filter((name) => !names.has(name))
+      .map((name) => `${name} is not in the table`),
+    ...fields
+      .filter(([name, type]) => !type.split(' | ').includes(typeOf(object[name])))
+      .map(([name, type]) => `${name} is ${typeOf(object[name])}, not ${type}`),
+  ]
+}
+
+test('faults() sees what is missing, too much and of another type', (t) => {
+  const fields: Field[] = [
+    ['a', 'number', ''],
+    ['b', 'string | null', ''],
+  ]
+  t.alike(faults(fields, { a: 1, b: null }), [])
+  t.is(faults(fields, { a: 1 }).length, 1)
+  t.is(faults(fields, { a: '1', b: 'x' }).length, 1)
+  t.is(faults(fields, { a: 1, b: 'x', c: 0 }).length, 1)
+  t.is(faults(fields, []).length, 1)
+})
+
+const LIFE = [
+  ['create', 'v', '--size', '64M'],
+  ['mount', 'v', 'mnt'],
+  ['sync', 'mnt'],
+  ['status', 'mnt'],
+  ['snapshot', 'create', 'mnt', 'one'],
+  ['snapshot', 'list', 'mnt'],
+  ['snapshot', 'show', 'mnt', 'one'],
+  ['snapshot', 'pin', 'mnt', 'one'],
+  ['bookmark', 'create', 'mnt', 'b'],
+  ['bookmark', 'list', 'mnt'],
+  ['bookmark', 'delete', 'mnt', 'b'],
+  ['diff', 'mnt', 'one'],
+  ['export', 'mnt', 'one', '--format', 'qcow2', '-o', 'one.qcow2'],
+  ['export', 'mnt', 'one', '--format', 'raw', '-o', 'one.img'],
+  ['import', 'one.qcow2', '-o', 'w'],
+  ['snapshot', 'create', 'mnt', 'two'],
+  ['export', 'mnt', 'two', '--since', 'one', '--format', 'qcow2', '-o', 'two.qcow2'],
+  ['apply', 'w', 'two.qcow2'],
+  ['check', 'mnt'],
+  ['unmount', 'mnt'],
+  ['snapshot', 'unpin', 'v', 'one'],
+  ['snapshot', 'create', 'v', 'three'],
+  ['snapshot', 'list', 'v'],
+  ['snapshot', 'rollback', 'v', 'one'],
+  ['snapshot', 'delete', 'v', 'one'],
+  ['status', 'v'],
+  ['check', 'v'],
+  ['doctor'],
+] as const
+
+test('what commands print with --json is what the table says', requires('root', '/dev/fuse'), async (t) => {
+  const folder = tempFolder(t)
+  mkdirSync(join(folder, 'mnt'))
+  t.teardown(() => umbra(['unmount', '--force', join(folder, 'mnt')], { check: false }), { order: -1 })
+  const seen = new Set<string>()
+  for (const args of LIFE) {
+    const path = args.slice(0, 2).join(' ') in JSON_SHAPES ? args.slice(0, 2).join(' ') : args[0]
+    seen.add(path)
+    await assertShape(t, path, args, folder)
+    if (path === 'mount') writeFileSync(join(folder, 'mnt/x'), 'something')
+  }
+  t.alike([...seen].sort(), Object.keys(JSON_SHAPES).sort(), 'every command was run')
+})
+
+async function assertShape(t: Assertion, path: string, args: readonly string[], cwd: string): Promise<void> {
+  const done = await run(process.execPath, [UMBRA, ...args, '--json'], { cwd, check: false })
+  t.is(done.code, 0, `${args.join(' ')} ${done.stderr}`)
+  const shape = JSON_SHAPES[path]
+  if (shape === undefined) throw new Error(`${path} has no shape`)
+  const value = JSON.parse(done.stdout) as unknown
+  if (shape.list) t.ok(Array.isArray(value) && value.length > 0, `${path} gives a list`)
+  const values = Array.isArray(value) ? value : [value]
+  t.alike(
+    values.flatMap((entry) => faults(shape.fields, entry)),
+    [],
+    path,
+  )
+}
