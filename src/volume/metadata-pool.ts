@@ -27,8 +27,7 @@ export class MetadataPool {
   readonly #cursor: Cursor = { group: 0, offset: 16385 }
   /** Sorted by place, neighbours merged. */
   #runs: Run[] = []
-  /** Index of the run that is being used up, if it still begins at #next. */
-  #current = 0
+  /** The block after the one allocated last. */
   #next = -1
   #free = 0
 
@@ -71,17 +70,11 @@ export class MetadataPool {
    */
   allocate(): number {
     if (this.#free === 0) this.ensure(1)
-    let run = this.#runs[this.#current]
-    if (run === undefined || run.start !== this.#next) {
-      this.#current = this.#longest()
-      run = this.#runs[this.#current] as Run
-    }
+    const at = this.#choose()
+    const run = this.#runs[at] as Run
     const block = run.start++
     this.#next = run.start
-    if (--run.count === 0) {
-      this.#runs.splice(this.#current, 1)
-      this.#next = -1
-    }
+    if (--run.count === 0) this.#runs.splice(at, 1)
     this.#free--
     this.#allocator.use(block, 1)
     return block
@@ -95,21 +88,21 @@ export class MetadataPool {
     return true
   }
 
-  /** Empties the pool, on close; the runs are available again. */
-  releaseAll(): PhysicalRun[] {
+  /** Empties the pool, on close; the runs stay taken until the caller releases them. */
+  takeAll(): PhysicalRun[] {
     const runs = this.#runs
     this.#runs = []
     this.#free = 0
-    this.#next = -1
-    for (const run of runs) this.#allocator.release(run.start, run.count)
     return runs
   }
 
-  /** Index of the longest run; of equal ones the first. */
-  #longest(): number {
+  /** Index of the run that goes on where the last block was taken, else of the longest. */
+  #choose(): number {
     let best = 0
-    for (let i = 1; i < this.#runs.length; i++) {
-      if ((this.#runs[i] as Run).count > (this.#runs[best] as Run).count) best = i
+    for (let i = 0; i < this.#runs.length; i++) {
+      const run = this.#runs[i] as Run
+      if (run.start === this.#next) return i
+      if (run.count > (this.#runs[best] as Run).count) best = i
     }
     return best
   }
@@ -135,6 +128,5 @@ export class MetadataPool {
       runs.splice(at, 0, { start, count })
     }
     this.#free += count
-    this.#next = -1
   }
 }
