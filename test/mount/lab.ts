@@ -11,9 +11,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Assertion } from 'brittle'
+import { EXIT_CODES } from '../../src/cli/exit-codes.ts'
 import { e2fsck } from '../support/e2fsck.ts'
 import { mountLoop } from '../support/loop.ts'
-import { run } from '../support/run.ts'
+import { type RunResult, run } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
 import { type MountedVolume, mountVolume, umbra, umbraJson } from '../support/umbra.ts'
 
@@ -63,6 +64,18 @@ export async function judgeVolume(volume: string, image: string): Promise<void> 
 
 export async function exportRaw(volume: string, snapshot: string, image: string): Promise<void> {
   await umbra(['export', volume, snapshot, '--format', 'raw', '--force', '-o', image])
+}
+
+const DOCUMENTED = new Set(EXIT_CODES.map(({ code }) => code))
+
+/** In a list of problems, so that thousands of attempts are one assertion. */
+export function misbehaviour(what: string, result: RunResult): string[] {
+  const { code, stderr } = result
+  if (code === 0) return []
+  const problems: string[] = []
+  if (!DOCUMENTED.has(code)) problems.push(`${what}: exit code ${code} is not in the list: ${stderr}`)
+  if (!/^umbra: [^\n]+\n$/.test(stderr)) problems.push(`${what}: not one line: ${stderr}`)
+  return problems
 }
 
 /** Path to what is recorded of it. */
