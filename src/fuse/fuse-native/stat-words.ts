@@ -2,8 +2,8 @@
 //
 // Always true: times are milliseconds and none is before 1970 (the native code divides them without a
 // sign). An st_ino has 32 bits here, so a snapshot's are moved above all that the live tree can have: a
-// file and its shadow copy never look like one file, and two snapshots' only where there are more of
-// them than 2^32 has room for.
+// file and its shadow copy never look like one file, and files of two snapshots only where there are
+// more snapshots than 32 bits have room for.
 
 import type { Attributes } from '../attributes.ts'
 import { SLOT_SPAN, slotOf } from '../node-ids.ts'
