@@ -5,12 +5,16 @@
 // orphaned is never evicted from the cache. Numbers are as on disk (ext4 "Inode Table",
 // Documentation/filesystems/ext4/inodes.rst); times are split as in struct timespec.
 
+/** Never changed in place, so several inodes and fields may share one. */
 export interface Time {
   /** Seconds since 1970, -2^31 to 2^34 - 1 (ext4 with extra bits: years 1901 to 2446; clamped). */
-  sec: number
+  readonly sec: number
   /** 0 to 999,999,999. */
-  nsec: number
+  readonly nsec: number
 }
+
+const EPOCH_START: Time = { sec: 0, nsec: 0 }
+const NO_BYTES = new Uint8Array(0)
 
 export const S_IFMT = 0o170000
 export const S_IFSOCK = 0o140000
@@ -52,16 +56,16 @@ export class Inode {
   xattrBlock = 0
   extraIsize = 32
   projectId = 0
-  atime: Time = { sec: 0, nsec: 0 }
-  mtime: Time = { sec: 0, nsec: 0 }
-  ctime: Time = { sec: 0, nsec: 0 }
-  crtime: Time = { sec: 0, nsec: 0 }
+  atime = EPOCH_START
+  mtime = EPOCH_START
+  ctime = EPOCH_START
+  crtime = EPOCH_START
   /** i_dtime: 0 while in use. */
   deletedAtSec = 0
   /** i_block: extent tree root, fast symlink target or device number. */
   readonly blockArea = new Uint8Array(60)
-  /** Bytes of the record after the extra fields: the in-inode xattr area. */
-  xattrArea = new Uint8Array(0)
+  /** Bytes of the record after the extra fields: the in-inode xattr area. Replaced, never changed in place. */
+  xattrArea: Uint8Array = NO_BYTES
 
   /** Needs encoding before the next commit. Set by Ext4Core.markInodeDirty only. */
   dirty = false

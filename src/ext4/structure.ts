@@ -82,6 +82,8 @@ export class Ext4Structure implements Ext4Core {
   readonly #superblock: Uint8Array
   readonly #now: () => Time
   readonly #run: MappedRun = { fileBlock: 0, blockCount: 0, deviceBlock: 0, unwritten: false }
+  /** What every new inode begins with. */
+  readonly #emptyXattrArea: Uint8Array
   readonly #seedScratch = new Uint8Array(4)
   readonly #generationPool = new Uint8Array(GENERATION_POOL_BYTES)
   #generationAt = GENERATION_POOL_BYTES
@@ -108,6 +110,7 @@ export class Ext4Structure implements Ext4Core {
       )
     }
     const features = Superblock.decode(this.#superblock, SUPERBLOCK_OFFSET_BYTES)
+    this.#emptyXattrArea = new Uint8Array(geometry.inodeSizeBytes - INODE_BASE_SIZE_BYTES - EXTRA_ISIZE)
     this.hashSeed = geometry.hashSeed
     this.hashVersion = geometry.hashVersion
     this.hashUnsigned = geometry.hashUnsigned
@@ -215,12 +218,9 @@ export class Ext4Structure implements Ext4Core {
     inode.uid = uid
     inode.gid = gid
     const now = this.#now()
-    inode.atime = { ...now }
-    inode.mtime = { ...now }
-    inode.ctime = { ...now }
-    inode.crtime = { ...now }
+    inode.atime = inode.mtime = inode.ctime = inode.crtime = now
     inode.extraIsize = EXTRA_ISIZE
-    inode.xattrArea = new Uint8Array(this.geometry.inodeSizeBytes - INODE_BASE_SIZE_BYTES - EXTRA_ISIZE)
+    inode.xattrArea = this.#emptyXattrArea
     inode.flags = parent.flags & (INODE_FLAG.SYNC | INODE_FLAG.NODUMP | INODE_FLAG.NOATIME)
     const type = mode & S_IFMT
     if (type === S_IFREG || type === S_IFDIR || type === S_IFLNK) {

@@ -182,7 +182,7 @@ export class Xattrs {
     else if (fitsXattrBlock([...outer, xattr])) outer = [...outer, xattr]
     else throw posixError('ENOSPC', 'No room for the extended attribute')
     if (wasOutside || outer.length > 0) this.#writeOuter(inode, outer)
-    encodeXattrArea(inode.xattrArea, inner)
+    setArea(inode, inner)
     this.#core.markInodeDirty(inode)
   }
 
@@ -191,7 +191,7 @@ export class Xattrs {
     const isOther = (x: Xattr): boolean => x.nameIndex !== nameIndex || x.name !== name
     const inner = decodeXattrArea(inode.xattrArea, inode.ino)
     const outer = this.#blockXattrs(inode)
-    if (!inner.every(isOther)) encodeXattrArea(inode.xattrArea, inner.filter(isOther))
+    if (!inner.every(isOther)) setArea(inode, inner.filter(isOther))
     else if (!outer.every(isOther)) this.#writeOuter(inode, outer.filter(isOther))
     else return false
     this.#core.markInodeDirty(inode)
@@ -235,6 +235,13 @@ export class Xattrs {
     const seed = this.#core.checksumSeed
     return (bytes) => sealXattrBlock(bytes, blockIndex, seed)
   }
+}
+
+/** In a new area, for inodes may share the old one. */
+function setArea(inode: Inode, xattrs: readonly Xattr[]): void {
+  const area = new Uint8Array(inode.xattrArea.length)
+  encodeXattrArea(area, xattrs)
+  inode.xattrArea = area
 }
 
 function hasXattrs(inode: Inode): boolean {
