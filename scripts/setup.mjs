@@ -48,7 +48,12 @@ const PACKAGES = [
   { name: 'fuse2fs', found: ['fuse2fs'], without: 'no bench beside fuse2fs' },
   { name: 'fio', found: ['fio'], without: 'no bench by fio' },
   { name: 'sqlite3', found: ['sqlite3'], without: 'no SQLite database on the mount is tested' },
-  { name: 'postgresql', found: ['/usr/lib/postgresql'], without: 'no PostgreSQL on the mount is tested' },
+  {
+    name: 'postgresql',
+    // The clients' package makes the folder, too.
+    found: ['15', '16', '17', '18'].map((version) => `/usr/lib/postgresql/${version}/bin/postgres`),
+    without: 'no PostgreSQL on the mount is tested',
+  },
   { name: 'attr', found: ['getfattr'], without: 'extended attributes are not judged by getfattr' },
   { name: 'acl', found: ['getfacl'], without: 'ACLs are not judged by getfacl' },
   { name: 'git', found: ['git'], without: 'no git clone on the mount is tested' },

@@ -133,3 +133,49 @@ test(
     t.ok(mode?.possible, mode?.reason)
   },
 )
+
+test(
+  'a container’s root without the right to mount is told what is missing',
+  requires('root', '/dev/fuse', 'unshare', 'setpriv'),
+  async (t) => {
+    const reason = whyNot(NAMESPACE)
+    if (reason) return t.comment(reason)
+    const folder = tempFolder(t)
+    const powerless = [...NAMESPACE, 'setpriv', '--bounding-set', '-sys_admin', '--inh-caps', '-sys_admin']
+    const umbra = (...args: string[]) =>
+      run(powerless[0] as string, [...powerless.slice(1), process.execPath, UMBRA, ...args], { check: false })
+    const volume = join(folder, 'v.umbra')
+    mkdirSync(join(folder, 'mnt'))
+
+    t.is((await umbra('create', volume, '--size', '16M')).code, 0, 'what needs no mount works')
+    t.is((await umbra('snapshot', 'create', volume, 'one')).code, 0)
+    const refused = await umbra('mount', volume, join(folder, 'mnt'))
+    t.is(refused.code, 12)
+    t.ok(/^umbra: .*may not mount.*--cap-add SYS_ADMIN/.test(refused.stderr), refused.stderr)
+  },
+)
+
+test(
+  'in a user namespace, owners that it does not map are shown as nobody and are read-only',
+  requires('root', '/dev/fuse', 'unshare'),
+  async (t) => {
+    const reason = whyNot(NAMESPACE)
+    if (reason) return t.comment(reason)
+    const folder = tempFolder(t)
+    const script = `
+      set -eu
+      cd "$1"
+      "$2" "$3" mount v.umbra mnt
+      stat -c '%u:%g' mnt/theirs
+      cat mnt/theirs
+      if sh -c 'echo more >> mnt/theirs' 2> /dev/null; then echo writable; fi
+      if mknod mnt/null c 1 3 2> /dev/null; then echo device; fi
+      "$2" "$3" unmount mnt`
+    const prepare =
+      'set -eu; cd "$1"; "$2" "$3" create v.umbra --size 16M; mkdir mnt; "$2" "$3" mount v.umbra mnt; echo theirs > mnt/theirs; chown 1000:1000 mnt/theirs; "$2" "$3" unmount mnt'
+    await run('sh', ['-c', prepare, 'sh', folder, process.execPath, UMBRA])
+    const words = [...NAMESPACE, 'sh', '-c', script, 'sh', folder, process.execPath, UMBRA]
+    const { stdout } = await run(words[0] as string, words.slice(1))
+    t.is(stdout, '65534:65534\ntheirs\n')
+  },
+)
