@@ -165,10 +165,10 @@ export class Ext4 implements FileSystem {
     source: Uint8Array,
     sourceOffset: number,
     keepTimes: boolean,
-  ): void {
+  ): number {
     this.#needWritable()
     // Immutability is checked when a file is opened: one opened before stays writable, as in Linux.
-    this.#data.write(inode, offsetBytes, lengthBytes, source, sourceOffset, keepTimes)
+    return this.#data.write(inode, offsetBytes, lengthBytes, source, sourceOffset, keepTimes)
   }
   allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number): void {
     this.#needWritable()

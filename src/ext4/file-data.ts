@@ -5,7 +5,7 @@
 // the end of a file in its last block are zeros on disk; no written extent lies beyond the end.
 // Every change is complete when it returns; times are the caller's except in write().
 
-import { posixError } from '../base/errors.ts'
+import { hasCode, posixError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { MappedRun } from './extent-tree.ts'
@@ -102,8 +102,8 @@ export class FileData {
     source: Uint8Array,
     sourceOffset: number,
     keepTimes: boolean,
-  ): void {
-    if (lengthBytes === 0) return
+  ): number {
+    if (lengthBytes === 0) return 0
     if (offsetBytes + lengthBytes > FILE_SIZE_MAX_BYTES)
       throw posixError('EFBIG', `A file has at most ${FILE_SIZE_MAX_BYTES} bytes`)
     let done = 0
@@ -115,9 +115,13 @@ export class FileData {
         // A failure in a later run must find the size that the runs before it need.
         this.#growTo(inode, offsetBytes + done)
       }
+    } catch (error) {
+      const isFull = hasCode(error, 'OUT_OF_SPACE') || hasCode(error, 'ENOSPC')
+      if (done === 0 || !isFull) throw error
     } finally {
       if (done > 0) this.#wrote(inode, keepTimes)
     }
+    return done
   }
 
   #growTo(inode: Inode, sizeBytes: number): void {

@@ -113,9 +113,10 @@ export interface FileSystem {
     targetOffset: number,
   ): number | Promise<number>
   /**
-   * Writes all of source[sourceOffset, +lengthBytes); grows the file. Times change unless
-   * `keepTimes` (write-back by the kernel, which sends times itself).
-   * @throws ENOSPC EFBIG with the bytes before the failing block written
+   * Writes source[sourceOffset, +lengthBytes); grows the file. Times change unless `keepTimes`
+   * (write-back by the kernel, which sends times itself).
+   * @returns bytes written: fewer than asked when space runs out after them, as write(2)
+   * @throws ENOSPC where nothing could be written, EFBIG
    */
   write(
     inode: Inode,
@@ -124,7 +125,7 @@ export interface FileSystem {
     source: Uint8Array,
     sourceOffset: number,
     keepTimes: boolean,
-  ): void
+  ): number
   /** mode: FALLOC bits. @throws EOPNOTSUPP for others */
   allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number): void
   /** SEEK_DATA (3) or SEEK_HOLE (4). @throws ENXIO past the end */

@@ -28,9 +28,9 @@ export function copyRange(
   let copied = 0
   const write = (count: number): boolean => {
     if (count === 0) return false
-    fileSystem.write(target, targetOffset + copied, count, chunk, 0, false)
-    copied += count
-    return copied < limit
+    const written = fileSystem.write(target, targetOffset + copied, count, chunk, 0, false)
+    copied += written
+    return written === count && copied < limit
   }
   const read = () =>
     fileSystem.read(source, sourceOffset + copied, Math.min(CHUNK_BYTES, limit - copied), chunk, 0)

@@ -262,8 +262,20 @@ export class LiveTree extends ReadOnlyTree {
       fileSystem.setAttributes(inode, { clearSuidSgid: true }, caller)
     }
     const isFromCache = (writeFlags & WRITE.CACHE) !== 0
-    fileSystem.write(inode, offsetBytes, lengthBytes, source, sourceOffset, isFromCache)
-    return lengthBytes
+    let done = fileSystem.write(inode, offsetBytes, lengthBytes, source, sourceOffset, isFromCache)
+    // A short answer is for write(2) to pass on; of its cache the kernel would take it as complete, so
+    // the rest is asked for until it is refused.
+    while (isFromCache && done < lengthBytes) {
+      done += fileSystem.write(
+        inode,
+        offsetBytes + done,
+        lengthBytes - done,
+        source,
+        sourceOffset + done,
+        true,
+      )
+    }
+    return done
   }
 
   override fsync(nodeId: number, dataOnly: boolean): undefined | Promise<void> {

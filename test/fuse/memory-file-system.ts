@@ -270,11 +270,12 @@ export class MemoryFileSystem implements FileSystem {
     source: Uint8Array,
     sourceOffset: number,
     keepTimes: boolean,
-  ): void {
+  ): number {
     if (offsetBytes + lengthBytes > 2 ** 44) throw fail('EFBIG')
     if (offsetBytes + lengthBytes > inode.sizeBytes) this.#resize(inode, offsetBytes + lengthBytes)
     this.#node(inode).data.set(source.subarray(sourceOffset, sourceOffset + lengthBytes), offsetBytes)
     if (!keepTimes) inode.mtime = inode.ctime = this.#now()
+    return lengthBytes
   }
 
   allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number): void {
