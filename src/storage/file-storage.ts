@@ -33,6 +33,9 @@ const FALLOC_PUNCH = 0x02 | FALLOC_KEEP_SIZE
 /** Where punching is tried at open, to learn whether the host can: past any file that we meet. */
 const PROBE_OFFSET_BYTES = 2 ** 43
 const ZEROS = new Uint8Array(256 * 1024)
+/** A flush of at most so much is done at once, without another thread, while such flushes are quick. */
+const INLINE_FLUSH_BYTES = 256 * 1024
+const INLINE_FLUSH_MS = 1
 /** The kernel moves at most about 2 GiB a call. */
 const CALL_LIMIT_BYTES = 1 << 30
 
@@ -50,6 +53,11 @@ export class FileStorage implements BlockStorage {
   #underWay = 0
   #whenIdle: (() => void) | null = null
   #lostFlush: UmbraError | null = null
+  /** Bytes written that no flush that has begun covers. */
+  #unflushedBytes = 0
+  #flushesUnderWay = 0
+  /** What a small flush takes here of late, smoothed. */
+  #flushMs = 0
 
   private constructor(file: RandomAccessFile, path: string, sizeBytes: number, options: FileStorageOptions) {
     this.#file = file
@@ -162,6 +170,7 @@ export class FileStorage implements BlockStorage {
         throw this.#failure(count, 'write', offsetBytes, lengthBytes)
       }
       done += count
+      this.#unflushedBytes += count
       if (offsetBytes + done > this.#sizeBytes) this.#sizeBytes = offsetBytes + done
     }
   }
@@ -175,17 +184,38 @@ export class FileStorage implements BlockStorage {
 
   flush(): Promise<void> {
     if (this.readOnly) return Promise.reject(readOnlyError(this.name))
+    if (this.#closed) return Promise.reject(closedError(this.name))
+    if (this.#lostFlush) return Promise.reject(this.#lostFlush)
+    const isSmall = this.#unflushedBytes <= INLINE_FLUSH_BYTES
+    this.#unflushedBytes = 0
+    if (isSmall && this.#flushesUnderWay === 0 && this.#flushMs < INLINE_FLUSH_MS) return this.#flushInline()
+    return this.#flushLater(isSmall)
+  }
+
+  /** A small flush takes less time than handing it to another thread and back. */
+  #flushInline(): Promise<void> {
+    const startMs = performance.now()
+    const result = this.#io.fdatasync(this.#fd)
+    this.#noteFlush(performance.now() - startMs)
+    return result < 0 ? Promise.reject(this.#loseFlush(result)) : Promise.resolve()
+  }
+
+  #flushLater(isSmall: boolean): Promise<void> {
     return this.#inBackground((resolve, reject) => {
-      if (this.#lostFlush) {
-        reject(this.#lostFlush)
-        return
-      }
+      const startMs = performance.now()
+      this.#flushesUnderWay++
       this.#io.fdatasyncLater(this.#fd, (result) => {
+        this.#flushesUnderWay--
+        if (isSmall) this.#noteFlush(performance.now() - startMs)
         if (result < 0) reject(this.#loseFlush(result))
         else if (this.#lostFlush) reject(this.#lostFlush)
         else resolve()
       })
     })
+  }
+
+  #noteFlush(tookMs: number): void {
+    this.#flushMs += (tookMs - this.#flushMs) / 8
   }
 
   async punch(offsetBytes: number, lengthBytes: number): Promise<void> {

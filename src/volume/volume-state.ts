@@ -24,6 +24,7 @@ import type { ReadTickets } from './read-tickets.ts'
 import { SideTable } from './side-table.ts'
 import type { Superblock } from './superblock.ts'
 import { ToFreeList } from './to-free-list.ts'
+import { WriteAhead } from './write-ahead.ts'
 
 const FREE_NOW = -1
 const RUN_BLOCKS_MAX = 0xffff
@@ -38,6 +39,7 @@ export class VolumeState implements TreeOwner {
   readonly pool: MetadataPool
   readonly puncher: Puncher
   readonly frees: FreeQueue
+  readonly writeAhead: WriteAhead
   readonly cache: NodeCache
   readonly store: MetadataStore
   readonly map: RadixTree
@@ -72,6 +74,7 @@ export class VolumeState implements TreeOwner {
     this.pool = new MetadataPool(storage, this.allocator)
     this.puncher = new Puncher(storage, this.allocator)
     this.frees = new FreeQueue(this.allocator, this.pool, this.puncher, reads, superblock.transaction)
+    this.writeAhead = new WriteAhead(storage, this.allocator)
     this.cache = new NodeCache(storage, cacheBytes)
     this.store = new MetadataStore(storage, this.allocator, this.pool, this.frees, this.cache)
     this.map = new RadixTree(this.store, this, superblock.liveRoot)
@@ -210,6 +213,7 @@ export class VolumeState implements TreeOwner {
     const transaction = this.transaction++
     this.frees.cut(transaction)
     this.allocator.cut()
+    this.writeAhead.cut()
     this.isDirty = false
     this.lastCut = {
       ...this.lastCut,

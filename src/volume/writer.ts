@@ -133,7 +133,7 @@ export class Writer {
   }
 
   #allocate(blockCount: number): PhysicalRun[] {
-    const { allocator, dataCursor } = this.#state
+    const { allocator, dataCursor, writeAhead } = this.#state
     const runs: PhysicalRun[] = []
     let left = blockCount
     try {
@@ -142,6 +142,7 @@ export class Writer {
         allocator.take(run)
         allocator.use(run.start, run.count)
         runs.push(run)
+        writeAhead.took(run)
         left -= run.count
       }
     } catch (error) {
