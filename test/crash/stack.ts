@@ -286,7 +286,12 @@ export class CrashStack {
   write(node: ModelNode, offsetBytes: number, bytes: Uint8Array, keepTimes = false): void {
     this.#begin(`write ${bytes.length} at ${offsetBytes} of ${node.ino}${keepTimes ? ', times kept' : ''}`)
     const change = this.#change(node)
-    this.#fs.write(this.inode(node), offsetBytes, bytes.length, bytes, 0, keepTimes)
+    try {
+      this.#fs.write(this.inode(node), offsetBytes, bytes.length, bytes, 0, keepTimes)
+    } catch (error) {
+      change.attempt(offsetBytes, bytes)
+      throw error
+    }
     change.write(offsetBytes, bytes)
     this.#note(node, change, !keepTimes)
   }
@@ -352,7 +357,10 @@ export class CrashStack {
   snapshot(name: string): void {
     this.#begin(`snapshot ${name}`)
     this.#actions.push({ kind: 'create', name, pointKind: 'snapshot' })
-    this.#promise(`snapshot ${name}`, this.#volume.createSnapshot(name), this.#everything(this.#sequence))
+    const done = this.#volume.createSnapshot(name)
+    // A refusal, for want of space, comes after the cut.
+    done.catch(() => this.#forgetPoint(name))
+    this.#promise(`snapshot ${name}`, done, this.#everything(this.#sequence))
   }
 
   bookmark(name: string): void {
@@ -376,7 +384,16 @@ export class CrashStack {
     this.#promise(`delete ${name}`, done, this.#everything(this.#sequence))
   }
 
-  /** Waits for everything that was begun. */
+  #forgetPoint(name: string): void {
+    if (this.#volume.readOnly) return
+    this.points.delete(name)
+    for (const [transaction, committed] of this.committed) {
+      const points = new Map([...committed.points].filter(([other]) => other !== name))
+      this.committed.set(transaction, { ...committed, points })
+    }
+  }
+
+  /** Waits for everything that was begun. @throws what the first that failed threw */
   async settled(): Promise<void> {
     const pending = this.#pending
     this.#pending = []

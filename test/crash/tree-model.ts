@@ -136,6 +136,20 @@ export class FileChange {
     this.resize(Math.max(this.#node.sizeBytes, offsetBytes + bytes.length))
   }
 
+  /** A write that failed: in place any of its sectors may have been written. */
+  attempt(offsetBytes: number, bytes: Uint8Array): void {
+    this.#eachPart(offsetBytes, offsetBytes + bytes.length, (block, from, to) => {
+      const placement = this.#node.blocks.get(block)
+      if (placement?.epoch !== this.#epoch) return
+      const before = this.#content(block)
+      const content = before.slice()
+      const at = block * BLOCK_SIZE_BYTES - offsetBytes
+      content.set(bytes.subarray(at + from, at + to), from)
+      const logIndex = this.#logIndex
+      placement.versions.push({ logIndex, bytes: content }, { logIndex, bytes: before })
+    })
+  }
+
   truncate(sizeBytes: number): void {
     const { blocks } = this.#node
     if (sizeBytes < this.#node.sizeBytes) {
