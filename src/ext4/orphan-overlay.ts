@@ -76,12 +76,9 @@ export class OrphanOverlay {
     const runs: number[] = []
     for (const group of [...this.#groups.keys()].sort((a, b) => a - b)) this.#collectRuns(group, runs)
     const sizeBytes = TABLE_HEADER_BYTES + (runs.length / 2) * RUN_BYTES
-    const fits = sizeBytes <= TABLE_BYTES_MAX
-    const bytes = new Uint8Array(fits ? sizeBytes : TABLE_HEADER_BYTES)
+    if (sizeBytes > TABLE_BYTES_MAX) return tableWith(FLAG_TRIM_ALL, TABLE_HEADER_BYTES)
+    const bytes = tableWith(0, sizeBytes)
     const view = new DataView(bytes.buffer)
-    view.setUint32(0, TABLE_MAGIC, true)
-    view.setUint32(4, fits ? 0 : FLAG_TRIM_ALL, true)
-    if (!fits) return bytes
     for (let i = 0, at = TABLE_HEADER_BYTES; i < runs.length; i += 2, at += RUN_BYTES) {
       const start = runs[i] as number
       view.setUint32(at, start % 2 ** 32, true)
@@ -89,6 +86,16 @@ export class OrphanOverlay {
       view.setUint32(at + 8, runs[i + 1] as number, true)
     }
     return bytes
+  }
+
+  /** There was no room for the table: says with least that every free block is to be trimmed. */
+  shortTable(): Uint8Array {
+    return tableWith(FLAG_TRIM_ALL, TABLE_HEADER_BYTES)
+  }
+
+  /** What takeTable() returned was not written: the next call returns it again. */
+  keepTable(): void {
+    this.#changed = true
   }
 
   #collectRuns(group: number, runs: number[]): void {
@@ -101,6 +108,14 @@ export class OrphanOverlay {
       at += count
     }
   }
+}
+
+function tableWith(flags: number, sizeBytes: number): Uint8Array {
+  const bytes = new Uint8Array(sizeBytes)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, TABLE_MAGIC, true)
+  view.setUint32(4, flags, true)
+  return bytes
 }
 
 /** @throws UmbraError CORRUPT */

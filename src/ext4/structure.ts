@@ -6,7 +6,7 @@
 
 import { randomFillSync } from 'node:crypto'
 import { crc32c } from '../base/crc32c.ts'
-import { posixError, UmbraError } from '../base/errors.ts'
+import { hasCode, posixError, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES, MIB } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import { clearRun, findClear } from './bitmap.ts'
@@ -146,9 +146,13 @@ export class Ext4Structure implements Ext4Core {
 
   begin(dirtyBlockCount: number, freeing = false): void {
     if (this.readOnly) throw posixError('EROFS', 'The file system is read-only')
-    const dirty = this.#cache.dirtyCount + this.#groups.dirtyBlockCount + 1
-    this.device.requireRoom(dirty + dirtyBlockCount + OPERATION_SLACK_BLOCKS, freeing)
+    this.device.requireRoom(this.#dirtyBlockCount + dirtyBlockCount + OPERATION_SLACK_BLOCKS, freeing)
     this.allocator.retryDiscards()
+  }
+
+  /** Blocks that the next commit writes, the superblock included. */
+  get #dirtyBlockCount(): number {
+    return this.#cache.dirtyCount + this.#groups.dirtyBlockCount + 1
   }
 
   // -- metadata blocks
@@ -426,8 +430,7 @@ export class Ext4Structure implements Ext4Core {
   /** Hands all dirty metadata to the device, sealed. Called before each commit's cut. */
   flush(): void {
     if (this.readOnly) return
-    const table = this.#overlay.takeTable()
-    if (table) this.device.writeSideTable(table)
+    this.#writeOrphanTable()
     const { inodeSizeBytes } = this.geometry
     for (const inode of this.#dirtyInodes) {
       const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
@@ -440,6 +443,29 @@ export class Ext4Structure implements Ext4Core {
     this.#groups.flush()
     this.#cache.flush()
     if (changed) this.#writeSuperblock()
+  }
+
+  /**
+   * A commit must not fail for want of room for the table: a shorter one does, or the one before. What
+   * that does not list stays mapped after a crash, free and unread, until it is written again.
+   */
+  #writeOrphanTable(): void {
+    const table = this.#overlay.takeTable()
+    if (!table || this.#tryWriteTable(table)) return
+    this.#overlay.keepTable()
+    this.#tryWriteTable(this.#overlay.shortTable())
+  }
+
+  #tryWriteTable(table: Uint8Array): boolean {
+    try {
+      // No operation is under way: what was claimed for the last one is room for the table.
+      this.device.requireRoom(this.#dirtyBlockCount, true)
+      this.device.writeSideTable(table)
+      return true
+    } catch (error) {
+      if (hasCode(error, 'OUT_OF_SPACE')) return false
+      throw error
+    }
   }
 
   #writeSuperblock(): void {
