@@ -20,6 +20,13 @@ export function isTemporary(snapshotName: string): boolean {
   return snapshotName.startsWith(TEMPORARY_PREFIX)
 }
 
+/** Deletes what leases left behind that ended with their process. The volume is open for writing. */
+export async function dropLeftovers(volume: Volume): Promise<void> {
+  for (const { id, name, pinned } of volume.snapshots()) {
+    if (isTemporary(name) && !pinned) await volume.deleteSnapshot(id)
+  }
+}
+
 /** What a mount adds to a volume. */
 export interface MountHooks {
   /** Brings every write that has returned so far to the file system. */
@@ -92,7 +99,17 @@ export class HostedVolume {
     return { flushMs: flushedMs - startedMs, commitMs: performance.now() - flushedMs }
   }
 
+  /** @throws UmbraError INVALID_NAME also for the names of temporary ones, which do not stay */
   async createSnapshot(name: string): Promise<SnapshotTaken> {
+    if (isTemporary(name)) {
+      throw new UmbraError('INVALID_NAME', `Names that begin with ${TEMPORARY_PREFIX} are kept for Umbra`, {
+        name,
+      })
+    }
+    return this.#take(name)
+  }
+
+  async #take(name: string): Promise<SnapshotTaken> {
     // What cannot succeed is refused before the kernel is made to write.
     this.#refuseName(name)
     const startedMs = performance.now()
@@ -173,7 +190,7 @@ export class HostedVolume {
     let present: Snapshot | null = null
     try {
       if (params.present) {
-        const taken = await this.createSnapshot(`${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
+        const taken = await this.#take(`${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
         present = taken.snapshot
       }
     } catch (error) {

@@ -12,7 +12,7 @@ import { Volume } from '../volume/volume.ts'
 import type { ControlClient } from './control-client.ts'
 import { leaseRequest, statusRequest, type VolumeStatus } from './control-protocol.ts'
 import { HostSpace } from './host-space.ts'
-import { HostedVolume } from './hosted-volume.ts'
+import { dropLeftovers, HostedVolume } from './hosted-volume.ts'
 import type { DaemonOptions } from './launch.ts'
 import { locateVolume, snapshotMountKey } from './locate.ts'
 import { socketPath, volumeFileKey } from './runtime-folder.ts'
@@ -40,6 +40,7 @@ async function openPresent(options: DaemonOptions): Promise<Served> {
   const storage = await FileStorage.open(volumePath, { readOnly })
   try {
     const volume = await Volume.open(storage, { readOnly })
+    if (!readOnly) await dropLeftovers(volume)
     const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null })
     const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor))
     const close = async (): Promise<void> => {
