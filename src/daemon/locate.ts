@@ -17,6 +17,9 @@ import { ControlClient } from './control-client.ts'
 import { statusRequest } from './control-protocol.ts'
 import { listSockets, socketPath, volumeFileKey } from './runtime-folder.ts'
 
+/** A living daemon answers at once; one that does not is stopped or hangs. */
+const STATUS_TIMEOUT_MS = 5000
+
 export interface LocatedVolume {
   /** Absolute path of the volume file. */
   readonly volumePath: string
@@ -80,6 +83,8 @@ export async function daemonOfMount(mount: MountEntry): Promise<ControlClient | 
   if (key !== undefined) {
     const single = await ControlClient.open(socketPath(snapshotMountKey(key, mount.mountPoint)))
     if (single) return single
+    const present = await openServing(socketPath(key), mount.mountPoint)
+    if (present) return present
   }
   return daemonServing(mount.mountPoint)
 }
@@ -89,14 +94,22 @@ export function snapshotMountKey(fileKeyText: string, mountPoint: string): strin
   return `${fileKeyText}.${createHash('sha256').update(mountPoint).digest('hex').slice(0, 16)}`
 }
 
+/** Asks all at once: one that hangs must not hold up the others. */
 async function daemonServing(mountPoint: string): Promise<ControlClient | undefined> {
-  for (const path of listSockets()) {
-    const client = await ControlClient.open(path).catch(() => undefined)
-    if (!client) continue
-    const status = await client.call(statusRequest, 5000).catch(() => undefined)
-    if (status?.mountPoint === mountPoint) return client
-    client.close()
-  }
+  const asked = listSockets().map(async (path) => {
+    const client = await openServing(path, mountPoint)
+    if (client) return client
+    throw new UmbraError('NOT_FOUND', `${path} serves another mount`)
+  })
+  return Promise.any(asked).catch(() => undefined)
+}
+
+/** A connection to the daemon behind a socket, if it says that it serves this mount. */
+async function openServing(path: string, mountPoint: string): Promise<ControlClient | undefined> {
+  const client = await ControlClient.open(path).catch(() => undefined)
+  const status = await client?.call(statusRequest, STATUS_TIMEOUT_MS).catch(() => undefined)
+  if (status?.mountPoint === mountPoint) return client
+  client?.close()
   return undefined
 }
 

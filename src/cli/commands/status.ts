@@ -23,15 +23,17 @@ export function statusCommand(): Command {
     })
 }
 
+/** One that hangs is left out, and holds up nobody but itself. */
 async function allServed(): Promise<VolumeStatus[]> {
-  const found: VolumeStatus[] = []
-  for (const path of listSockets()) {
-    const client = await ControlClient.open(path).catch(() => undefined)
-    const status = await client?.call(statusRequest, 5000).catch(() => undefined)
-    if (status) found.push(status)
-    client?.close()
-  }
-  return found
+  const found = await Promise.all(
+    listSockets().map(async (path) => {
+      const client = await ControlClient.open(path).catch(() => undefined)
+      const status = await client?.call(statusRequest, 5000).catch(() => undefined)
+      client?.close()
+      return status
+    }),
+  )
+  return found.filter((status) => status !== undefined)
 }
 
 function servedText(all: readonly VolumeStatus[]): string {
