@@ -6,12 +6,14 @@
 import { constants } from 'node:os'
 import test, { type Assertion } from 'brittle'
 import { errnoFrom, UmbraError } from '../../src/base/errors.ts'
+import { MIB } from '../../src/base/units.ts'
 import { FALLOC } from '../../src/ext4/file-system.ts'
 import { type Fault, type FaultOperation, FaultStorage } from '../../src/storage/fault-storage.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
+import { type LogEntry, WriteLogStorage } from '../../src/storage/write-log-storage.ts'
 import { codeOf } from '../support/ext4-files.ts'
 import { requires } from '../support/requires.ts'
-import { freshStorage } from './history.ts'
+import { freshStorage, makeFresh } from './history.ts'
 import { ImageJudge } from './image-judge.ts'
 import { judge } from './judge.ts'
 import { replay, report } from './replay.ts'
@@ -196,59 +198,54 @@ async function runThroughRefusals(stack: CrashStack): Promise<number> {
   return refused
 }
 
-/** The same bytes in a storage without a limit. */
-function unlimited(storage: MemoryStorage): MemoryStorage {
-  const bytes = new Uint8Array(65_536)
-  const copy = new MemoryStorage()
-  for (let at = 0; at < storage.sizeBytes; at += bytes.length) {
-    const count = Math.min(bytes.length, storage.sizeBytes - at)
-    storage.readSync(at, count, bytes, 0)
-    if (bytes.some((byte) => byte !== 0)) copy.write(at, count, bytes, 0)
+/** What the stack wrote, in a storage without a limit. */
+function replayed(fresh: MemoryStorage, log: readonly LogEntry[]): MemoryStorage {
+  const storage = fresh.fork()
+  for (const entry of log) {
+    if (entry.kind === 'write') storage.write(entry.offsetBytes, entry.bytes.length, entry.bytes, 0)
+    else if (entry.kind === 'punch-begin') storage.punchSync(entry.offsetBytes, entry.lengthBytes)
+    else if (entry.kind === 'truncate') storage.truncate(entry.sizeBytes)
   }
-  copy.truncate(storage.sizeBytes)
-  return copy
+  return storage
+}
+
+/** A stack on a host with so much room and no more, and what was there before it; undefined: too little. */
+async function tightStack(spareBytes: number): Promise<[CrashStack, MemoryStorage] | undefined> {
+  const storage = new WriteLogStorage(new MemoryStorage({ capacityBytes: spareBytes }))
+  try {
+    await makeFresh(storage)
+    const fresh = replayed(new MemoryStorage(), storage.entries)
+    return [await CrashStack.open(storage), fresh]
+  } catch (error) {
+    if (errnoFrom(error) !== ENOSPC) throw error
+    return undefined
+  }
 }
 
 test('a host that is full at any size refuses steps and no commit', LIMIT, async (t) => {
-  const fresh = await freshStorage()
   const images = new ImageJudge(t)
   let refusals = 0
   let sizes = 0
-  for (let extra = 0; ; extra += 16 * 1024) {
-    const memory = new MemoryStorage({ capacityBytes: fresh.allocatedBytes + extra })
-    copyInto(memory, fresh)
-    const stack = await CrashStack.open(memory).catch((error: unknown) => {
-      if (errnoFrom(error) !== ENOSPC) throw error
-      return undefined
-    })
-    if (!stack) continue
+  for (let spareBytes = 0; spareBytes < 64 * MIB; spareBytes += 16 * 1024) {
+    const tight = await tightStack(spareBytes)
+    if (!tight) continue
+    const [stack, fresh] = tight
     sizes++
     const refused = await runThroughRefusals(stack)
     refusals += refused
     const state = {
-      label: `with ${extra} bytes to spare`,
-      storage: unlimited(memory),
+      label: `with room for ${spareBytes} bytes`,
+      storage: replayed(fresh, stack.log.entries),
       cutIndex: Number.MAX_SAFE_INTEGER,
       marks: [],
     }
     const problems = await judge(stack, state, images)
     if (stack.volume.failure) problems.push(`a commit failed: ${stack.volume.failure.message}`)
     if (problems.length > 0) {
-      report(t, stack, extra, { state, problems })
+      report(t, stack, spareBytes, { state, problems })
       return
     }
     if (refused === 0) break
   }
   t.ok(sizes > 2 && refusals > 5, `${refusals} steps were refused at ${sizes} sizes`)
 })
-
-function copyInto(target: MemoryStorage, source: MemoryStorage): void {
-  const copy = unlimited(source)
-  const bytes = new Uint8Array(16 * 1024)
-  for (let at = 0; at < copy.sizeBytes; at += bytes.length) {
-    const count = Math.min(bytes.length, copy.sizeBytes - at)
-    copy.readSync(at, count, bytes, 0)
-    if (bytes.some((byte) => byte !== 0)) target.write(at, count, bytes, 0)
-  }
-  target.truncate(source.sizeBytes)
-}

@@ -6,6 +6,7 @@
 import { MIB } from '../../src/base/units.ts'
 import { Ext4, formatExt4 } from '../../src/ext4/ext4.ts'
 import { FALLOC } from '../../src/ext4/file-system.ts'
+import type { BlockStorage } from '../../src/storage/block-storage.ts'
 import { FaultStorage } from '../../src/storage/fault-storage.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { Volume } from '../../src/volume/volume.ts'
@@ -16,15 +17,19 @@ import type { ModelNode } from './tree-model.ts'
 export const SIZE_BYTES = 4 * MIB
 const FILE_BYTES = 60_000
 
-/** A storage with a volume with an empty file system: what every history begins with. */
-export async function freshStorage(): Promise<MemoryStorage> {
-  const storage = new MemoryStorage()
+/** Makes a volume with an empty file system in an empty storage: what every history begins with. */
+export async function makeFresh(storage: BlockStorage): Promise<void> {
   const volume = await Volume.create(storage, { sizeBytes: SIZE_BYTES })
   formatExt4(volume, { inodeRatioBytes: 65_536 })
   await volume.commit()
   // The first open for writing leaves nothing that later ones would still have to do.
   Ext4.open(volume)
   await volume.close()
+}
+
+export async function freshStorage(): Promise<MemoryStorage> {
+  const storage = new MemoryStorage()
+  await makeFresh(storage)
   return storage
 }
 

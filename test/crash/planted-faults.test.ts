@@ -13,7 +13,7 @@ import { replay } from './replay.ts'
 import { beginSequence, type Sequence } from './sequences.ts'
 import type { CrashStack } from './stack.ts'
 
-const HISTORIES_MAX = 40
+const HISTORIES_MAX = 25
 const LIMIT = { timeout: 300_000 }
 const HOMES = SUPERBLOCK_HOMES.flat().map((block) => block * 4096)
 

@@ -44,8 +44,14 @@ class Replayer {
     // What cannot be done was part of no sequence.
     if (!(await runSequence(stack, operations))) return true
     const bounds = this.#isThorough
-      ? { prefixesPerInterval: 2, subsetsPerInterval: 3, tornPerInterval: 2, imageEvery: isLong ? 1 : 4 }
-      : { prefixesPerInterval: 0, subsetsPerInterval: 1, tornPerInterval: 1, imageEvery: 20, useEvery: 7 }
+      ? {
+          prefixesPerInterval: 2,
+          subsetsPerInterval: 3,
+          tornPerInterval: 2,
+          imageEvery: isLong ? 1 : 12,
+          useEvery: isLong ? 1 : 3,
+        }
+      : { prefixesPerInterval: 0, subsetsPerInterval: 1, tornPerInterval: 1, imageEvery: 60, useEvery: 12 }
     const outcome = await replay(stack, { seed, base, fromIndex, images: this.#images, ...bounds })
     if (typeof outcome !== 'number') {
       this.#t.comment(operations.map(({ name }) => name).join('; '))
