@@ -7,6 +7,7 @@ import { connect, type Socket } from 'node:net'
 import type { MessageConnection, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
 import { UmbraError } from '../base/errors.ts'
 import { fromWire, type WireError } from './control-protocol.ts'
+import { checkSocketFolder } from './runtime-folder.ts'
 import { connectionOver } from './socket-connection.ts'
 
 const CONNECT_TIMEOUT_MS = 10_000
@@ -33,8 +34,12 @@ export class ControlClient {
     this.#connection.listen()
   }
 
-  /** @returns undefined when nobody listens there */
-  static open(path: string): Promise<ControlClient | undefined> {
+  /**
+   * @returns undefined when nobody listens there
+   * @throws UmbraError NOT_PERMITTED when somebody else may have made the socket
+   */
+  static async open(path: string): Promise<ControlClient | undefined> {
+    checkSocketFolder(path)
     return new Promise((resolve, reject) => {
       const socket = connect(path)
       const timer = setTimeout(() => {

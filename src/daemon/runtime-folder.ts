@@ -17,7 +17,7 @@ import {
   statSync,
 } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { UmbraError } from '../base/errors.ts'
 
 /** sun_path holds 108 bytes with its NUL. */
@@ -77,6 +77,18 @@ export function openRuntimeFolder(): string {
   }
   if ((stat.mode & 0o077) !== 0) chmodSync(folder, 0o700)
   return folder
+}
+
+/**
+ * For whoever is about to believe what a socket says: nobody else may have put it there.
+ * @throws UmbraError NOT_PERMITTED when its folder belongs to, or can be written by, somebody else
+ */
+export function checkSocketFolder(socket: string): void {
+  const folder = dirname(socket)
+  const stat = lstatSync(folder, { throwIfNoEntry: false })
+  if (stat === undefined) return
+  if (stat.isDirectory() && stat.uid === process.getuid?.() && (stat.mode & 0o022) === 0) return
+  throw new UmbraError('NOT_PERMITTED', `The runtime folder ${folder} does not belong to this user alone`)
 }
 
 /** What names a volume file whatever its path: device and inode number. @throws UmbraError NOT_FOUND */

@@ -1,6 +1,6 @@
 // The control socket: errors keep their codes on the way, and what a connection holds ends with it.
 
-import { existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import test from 'brittle'
@@ -147,3 +147,24 @@ function thrownBy(work: () => unknown): unknown {
     return error
   }
 }
+
+test('ControlClient.open() believes no socket in a folder that others can write to', async (t) => {
+  const folder = join(tempFolder(t), 'shared')
+  mkdirSync(folder, { mode: 0o700 })
+  const server = new ControlServer(join(folder, 's.sock'))
+  await server.listen()
+  t.teardown(() => server.close())
+  for (const mode of [0o777, 0o770, 0o702]) {
+    chmodSync(folder, mode)
+    const error = await ControlClient.open(server.path).catch((thrown) => thrown)
+    t.ok(hasCode(error, 'NOT_PERMITTED'), `mode ${mode.toString(8)}`)
+  }
+  chmodSync(folder, 0o700)
+  const client = await ControlClient.open(server.path)
+  t.ok(client)
+  client?.close()
+  const link = join(tempFolder(t), 'link')
+  symlinkSync(folder, link)
+  const error = await ControlClient.open(join(link, 's.sock')).catch((thrown) => thrown)
+  t.ok(hasCode(error, 'NOT_PERMITTED'), 'a link is no folder of ours')
+})
