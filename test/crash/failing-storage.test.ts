@@ -1,7 +1,7 @@
 // The whole stack on a storage that fails: one fixed history, again and again, each time with the next
 // write, flush, punch or read failing, and on hosts that are full at each size. What was promised stays,
 // the rest is refused with a reason, and opening afterwards finds everything right.
-// deadline 300
+// deadline 400
 
 import { constants } from 'node:os'
 import test, { type Assertion } from 'brittle'
@@ -21,7 +21,7 @@ import { CrashStack } from './stack.ts'
 import type { ModelNode } from './tree-model.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
-const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 3_600_000 : 290_000 }
+const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 3_600_000 : 380_000 }
 const { ENOSPC, EIO } = constants.errno
 
 type Step = (stack: CrashStack) => void

@@ -1,5 +1,6 @@
 // The crash replay is only worth something if it can fail: each of these faults, planted in the storage,
 // under the file system or in what a crash left, must turn it red. Without any it stays green.
+// deadline 300
 
 import test from 'brittle'
 import type { BlockDevice } from '../../src/storage/block-device.ts'

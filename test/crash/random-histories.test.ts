@@ -1,6 +1,7 @@
 // Crash replay of the whole stack: random histories of file operations, fsyncs, commits, snapshots,
 // deletes and rollbacks, cut at every flush and at many places between, with lost, reordered and torn
 // writes. Each state must open, be clean, show what was promised, and go on.
+// deadline 600
 
 import test from 'brittle'
 import { chosenSeed, Random } from '../support/random.ts'
@@ -11,7 +12,7 @@ import { replay, report } from './replay.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
 const HISTORY_COUNT = isLong ? 3000 : 120
-const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 7_200_000 : 400_000 }
+const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 7_200_000 : 580_000 }
 
 test('after any crash the file system is what was promised, clean, and goes on', LIMIT, async (t) => {
   const seeds = new Random(chosenSeed(t))

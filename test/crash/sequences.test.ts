@@ -1,6 +1,6 @@
 // Crash replay of every sequence of one and of two operations on a few fixed files, followed by one of
 // fsync, fdatasync and commit; longer ones are sampled.
-// deadline 300
+// deadline 600
 
 import test, { type Assertion } from 'brittle'
 import type { MemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -12,7 +12,7 @@ import { replay, report } from './replay.ts'
 import { beginSequence, OPERATIONS, type Operation, runSequence, SYNCS } from './sequences.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
-const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 7_200_000 : 400_000 }
+const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 7_200_000 : 580_000 }
 const SAMPLES = isLong ? 3000 : 60
 
 interface Totals {
