@@ -15,6 +15,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import { SUPERBLOCK_HOMES } from '../../src/volume/group-layout.ts'
@@ -173,4 +174,24 @@ test('check --repair mends a damaged superblock copy of an unmounted volume', NE
   ftruncateSync(openSync(volume, 'r+'), 4096)
   const lost = await umbra(['check', volume, '--repair'], { check: false })
   t.is(lost.code, 7, lost.stderr)
+})
+
+test('unmounting asks no other daemon: one that hangs would hold it up', NEEDS, async (t) => {
+  const { folder, volume, dir } = await newVolume(t)
+  const env = { UMBRA_RUNTIME_DIR: join(folder, 'run') }
+  mkdirSync(env.UMBRA_RUNTIME_DIR, { mode: 0o700 })
+  let asked = 0
+  const hanging = createServer((socket) => {
+    asked++
+    socket.on('error', () => {})
+  })
+  hanging.listen(join(env.UMBRA_RUNTIME_DIR, 'hanging.sock'))
+  await once(hanging, 'listening')
+  t.teardown(() => void hanging.close())
+  t.teardown(() => run('umount', ['-l', dir], { check: false }), { order: -1 })
+
+  await umbra(['mount', volume, dir], { env })
+  await umbra(['status', dir], { env })
+  await umbra(['unmount', dir], { env })
+  t.is(asked, 0)
 })
