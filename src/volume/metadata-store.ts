@@ -2,7 +2,7 @@
 //
 // Always true: a block written here was handed out since the last cut, so nothing committed refers
 // to it, and may be rewritten until the cut. Writes to blocks that lie side by side are gathered into
-// one; whoever reads the storage calls flush() first.
+// one, in whatever order they come; whoever reads the storage calls flush() first.
 
 import { assert } from '../base/assert.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
@@ -14,6 +14,8 @@ import type { MetadataPool } from './metadata-pool.ts'
 import { mismatch, type NodeCache } from './node-cache.ts'
 
 const GATHER_BLOCKS = 64
+/** Room before the first block: nodes are allocated from the root down and written from the leaves up. */
+const GATHER_BELOW_BLOCKS = 16
 
 export class MetadataStore {
   readonly cache: NodeCache
@@ -22,8 +24,12 @@ export class MetadataStore {
   readonly #pool: MetadataPool
   readonly #frees: FreeQueue
   readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BLOCKS * BLOCK_SIZE_BYTES)
-  #first = 0
-  #count = 0
+  readonly #isGathered = new Uint8Array(GATHER_BLOCKS)
+  /** The block that the gathering buffer begins with. */
+  #base = 0
+  /** What is gathered lies within [begin, end) of the buffer; end is 0 when nothing is. */
+  #begin = 0
+  #end = 0
 
   constructor(
     storage: BlockStorage,
@@ -54,31 +60,47 @@ export class MetadataStore {
 
   /** Frees metadata blocks. What is gathered for them must not be written over their next owner. */
   freeRun(start: number, count: number): void {
-    if (start < this.#first + this.#count && start + count > this.#first) this.flush()
+    if (start < this.#base + this.#end && start + count > this.#base + this.#begin) this.flush()
     this.#frees.free(start, count, true)
   }
 
   /** The bytes are taken before it returns. */
   write(physicalBlock: number, source: Uint8Array, sourceOffset: number): void {
-    const at = physicalBlock - this.#first
-    if (this.#count === 0 || at < 0 || at > this.#count || at >= GATHER_BLOCKS) {
+    let index = physicalBlock - this.#base
+    if (this.#end === 0 || index < 0 || index >= GATHER_BLOCKS) {
       this.flush()
-      this.#first = physicalBlock
+      this.#isGathered.fill(0)
+      this.#base = Math.max(0, physicalBlock - GATHER_BELOW_BLOCKS)
+      index = physicalBlock - this.#base
+      this.#begin = index
     }
-    const index = physicalBlock - this.#first
     this.#gathered.set(
       source.subarray(sourceOffset, sourceOffset + BLOCK_SIZE_BYTES),
       index * BLOCK_SIZE_BYTES,
     )
-    this.#count = Math.max(this.#count, index + 1)
+    this.#isGathered[index] = 1
+    this.#begin = Math.min(this.#begin, index)
+    this.#end = Math.max(this.#end, index + 1)
   }
 
   /** Hands gathered writes to the storage. */
   flush(): void {
-    if (this.#count === 0) return
-    const count = this.#count
-    this.#count = 0
-    this.#storage.write(this.#first * BLOCK_SIZE_BYTES, count * BLOCK_SIZE_BYTES, this.#gathered, 0)
+    const end = this.#end
+    this.#end = 0
+    for (let at = this.#begin; at < end; at++) {
+      const first = at
+      while (at < end && this.#isGathered[at] === 1) this.#isGathered[at++] = 0
+      if (at > first) this.#writeOut(first, at - first)
+    }
+  }
+
+  #writeOut(first: number, count: number): void {
+    this.#storage.write(
+      (this.#base + first) * BLOCK_SIZE_BYTES,
+      count * BLOCK_SIZE_BYTES,
+      this.#gathered,
+      first * BLOCK_SIZE_BYTES,
+    )
   }
 
   /** A block that is not a node, verified. @throws UmbraError CHECKSUM_MISMATCH, IO_FAILED */
