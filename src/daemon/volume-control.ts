@@ -24,6 +24,9 @@ import {
   type VolumeStatus,
 } from './control-protocol.ts'
 
+/** It is answered from memory: a daemon that takes longer is stopped or stuck, and nobody waits for it. */
+const STATUS_TIMEOUT_MS = 15_000
+
 export interface VolumeControl {
   status(): Promise<VolumeStatus>
   /** Everything written before the call is durable when it settles. */
@@ -53,7 +56,7 @@ export class RemoteVolume implements VolumeControl {
   }
 
   status(): Promise<VolumeStatus> {
-    return this.client.call(statusRequest)
+    return this.client.call(statusRequest, STATUS_TIMEOUT_MS)
   }
 
   sync(): Promise<{ flushMs: number; commitMs: number }> {
