@@ -1,4 +1,5 @@
 import test from 'brittle'
+import { UmbraError } from '../../src/base/errors.ts'
 import type { FuseDispatcherOptions } from '../../src/fuse/dispatch.ts'
 import { IOCTL } from '../../src/fuse/handle-ioctl.ts'
 import { LiveTree } from '../../src/fuse/live-tree.ts'
@@ -191,6 +192,30 @@ test('SEEK_HOLE on a file open for writing waits until the kernel wrote its page
   const reply = await session.askLater('LSEEK', at, 0n, 0n, 4, 0)
   t.is(Number(reply.data.readBigUInt64LE(0)), 3)
   t.is(flushed, 1)
+})
+
+test('a request that runs out of space is handled once more when room was made', async (t) => {
+  let rooms = 0
+  const { fileSystem, session } = started({
+    makeRoom: () => {
+      rooms++
+      return Promise.resolve()
+    },
+  })
+  const at = { nodeId: create(session, 'file').nodeId }
+  const write = fileSystem.write.bind(fileSystem)
+  let failures = 1
+  fileSystem.write = (...args) => {
+    if (failures-- > 0) throw new UmbraError('OUT_OF_SPACE', 'full')
+    return write(...args)
+  }
+  const ask = () => session.askLater('WRITE', at, 0n, 0n, 3, 0, 0n, 0, 0, Buffer.from('abc'))
+  t.is((await ask()).error, 0)
+  t.is(rooms, 1)
+  failures = 2
+  t.is((await ask()).error, -28, 'the second time it is the answer')
+  t.is(rooms, 2)
+  t.is((await ask()).error, 0)
 })
 
 test('reads that wait are answered later, and their buffers come back', async (t) => {
