@@ -13,16 +13,9 @@ import { checkVolume } from '../../src/volume/check.ts'
 import { delta } from '../../src/volume/delta.ts'
 import type { DeltaExtent } from '../../src/volume/points.ts'
 import { Volume } from '../../src/volume/volume.ts'
+import { type Contents, readContents } from './contents.ts'
 import type { ImageJudge } from './image-judge.ts'
-import {
-  attributesOf,
-  CALLER,
-  type Committed,
-  type Contents,
-  type Note,
-  type PointModel,
-  readContents,
-} from './stack.ts'
+import { attributesOf, CALLER, type Committed, type Note, type PointModel } from './stack.ts'
 import { type FrozenBlock, type FrozenNode, type Placement, SECTOR_BYTES } from './tree-model.ts'
 
 export interface Promises {

@@ -5,7 +5,6 @@
 // that was kept to a caller (fsync, fdatasync, commit, snapshot) leaves a note of what a crash from then
 // on must show. What a snapshot must hold is read from the present inside its cut, not from its tree.
 
-import { BLOCK_SIZE_BYTES } from '../../src/base/units.ts'
 import { Ext4 } from '../../src/ext4/ext4.ts'
 import { RENAME_EXCHANGE } from '../../src/ext4/file-system.ts'
 import type { Inode } from '../../src/ext4/inode.ts'
@@ -13,13 +12,10 @@ import type { BlockDevice } from '../../src/storage/block-device.ts'
 import type { BlockStorage } from '../../src/storage/block-storage.ts'
 import { WriteLogStorage } from '../../src/storage/write-log-storage.ts'
 import { Volume } from '../../src/volume/volume.ts'
+import { type Contents, readContents } from './contents.ts'
 import { FileChange, type FrozenNode, freeze, ModelNode, type Placement, thaw } from './tree-model.ts'
 
 export const CALLER = { uid: 0, gid: 0, pid: 1 } as const
-const ZERO_BLOCK = new Uint8Array(BLOCK_SIZE_BYTES)
-
-/** Contents of a device: its blocks that are not all zeros. */
-export type Contents = ReadonlyMap<number, Uint8Array>
 
 export interface PointModel {
   readonly kind: 'snapshot' | 'bookmark'
@@ -53,20 +49,6 @@ export interface Note {
 export interface StackOptions {
   /** Stands between the file system and the volume: a planted fault. */
   readonly wrapDevice?: (volume: Volume) => BlockDevice
-}
-
-export function readContents(device: Pick<Volume, 'readSync' | 'blockCount'>): Contents {
-  const contents = new Map<number, Uint8Array>()
-  const bytes = new Uint8Array(BLOCK_SIZE_BYTES * 64)
-  for (let first = 0; first < device.blockCount; first += 64) {
-    const count = Math.min(64, device.blockCount - first)
-    device.readSync(first * BLOCK_SIZE_BYTES, count * BLOCK_SIZE_BYTES, bytes, 0)
-    for (let i = 0; i < count; i++) {
-      const block = bytes.subarray(i * BLOCK_SIZE_BYTES, (i + 1) * BLOCK_SIZE_BYTES)
-      if (Buffer.compare(block, ZERO_BLOCK) !== 0) contents.set(first + i, block.slice())
-    }
-  }
-  return contents
 }
 
 /** What stat(2) shows of an inode that the model does not follow. */
