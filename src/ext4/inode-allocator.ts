@@ -18,7 +18,7 @@ export class InodeAllocator {
   readonly #cache: BlockCache
   readonly #groups: Groups
   readonly #overlay: OrphanOverlay
-  /** No number below this index is free in the group. */
+  /** No number below this index in the group is free and held by no orphan. */
   readonly #firstFree: Uint32Array
   #committedFree = 0
 
@@ -104,13 +104,14 @@ export class InodeAllocator {
     const bits = this.#groups.peekInodeBitmap(group)?.bytes
     const from = Math.max(this.#firstFree[group] as number, group === 0 ? firstInode - 1 : 0)
     let index = bits ? findClear(bits, from, inodesPerGroup) : from
-    const firstClear = index
     while (index >= 0 && this.#overlay.inodes.has(group * inodesPerGroup + index + 1))
       index = bits ? findClear(bits, index + 1, inodesPerGroup) : index + 1
-    if (index < 0 || index >= inodesPerGroup) return 0
+    if (index < 0 || index >= inodesPerGroup) {
+      this.#firstFree[group] = inodesPerGroup
+      return 0
+    }
     this.take(group * inodesPerGroup + index + 1, directory)
-    // Numbers held by orphans come back without a bitmap change: never skip over them for good.
-    this.#firstFree[group] = firstClear === index ? index + 1 : firstClear
+    this.#firstFree[group] = index + 1
     return group * inodesPerGroup + index + 1
   }
 
@@ -124,14 +125,25 @@ export class InodeAllocator {
     this.#change(group, -1, directory ? 1 : 0)
   }
 
-  release(ino: number, directory: boolean): void {
+  /** Marks a number as free. One that an orphan holds from now on is handed out after letGo() only. */
+  release(ino: number, directory: boolean, isHeld: boolean): void {
     const group = this.groupOf(ino)
     const index = (ino - 1) % this.#groups.geometry.inodesPerGroup
     const bits = this.#groups.inodeBitmapForChange(group).bytes
     if (!isSet(bits, index)) throw new UmbraError('CORRUPT', `Inode ${ino} is freed twice`)
     clearBits(bits, index, 1)
-    this.#firstFree[group] = Math.min(this.#firstFree[group] as number, index)
+    if (!isHeld) this.#offer(group, index)
     this.#change(group, 1, directory ? -1 : 0)
+  }
+
+  /** No orphan holds the number any more. */
+  letGo(ino: number): void {
+    this.#overlay.inodes.delete(ino)
+    this.#offer(this.groupOf(ino), (ino - 1) % this.#groups.geometry.inodesPerGroup)
+  }
+
+  #offer(group: number, index: number): void {
+    this.#firstFree[group] = Math.min(this.#firstFree[group] as number, index)
   }
 
   #change(group: number, inodes: number, directories: number): void {

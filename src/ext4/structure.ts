@@ -269,7 +269,7 @@ export class Ext4Structure implements Ext4Core {
       return
     }
     this.#freeContents(inode)
-    this.#freeRecord(inode)
+    this.#freeRecord(inode, false)
     this.#inodes.remove(inode.ino)
   }
 
@@ -279,9 +279,9 @@ export class Ext4Structure implements Ext4Core {
     if (inode.flags & INODE_FLAG.EXTENTS) this.releaseBlocks(inode, 0)
   }
 
-  /** Frees number and record in the committed view. */
-  #freeRecord(inode: Inode): void {
-    this.inodeAllocator.release(inode.ino, inode.isDirectory)
+  /** Frees number and record in the committed view; an orphan holds on to its number. */
+  #freeRecord(inode: Inode, isHeld: boolean): void {
+    this.inodeAllocator.release(inode.ino, inode.isDirectory, isHeld)
     const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
     const at = this.inodeAllocator.recordOffset(inode.ino)
     const { inodeSizeBytes } = this.geometry
@@ -304,7 +304,7 @@ export class Ext4Structure implements Ext4Core {
     // A shared xattr block stays behind for its other owners: the orphan does without it.
     if (inode.xattrBlock !== 0 && this.#xattrReferences(inode.xattrBlock) > 1) this.#dropXattrBlock(inode)
     this.#eachBlock(inode, (block, count) => this.allocator.moveToOverlay(block, count))
-    this.#freeRecord(inode)
+    this.#freeRecord(inode, true)
     inode.orphaned = true
     this.#overlay.inodes.add(inode.ino)
   }
@@ -324,7 +324,7 @@ export class Ext4Structure implements Ext4Core {
   releaseOrphan(inode: Inode): void {
     if (!inode.orphaned || inode.openCount > 0 || inode.lookupCount > 0) return
     this.#freeContents(inode)
-    this.#overlay.inodes.delete(inode.ino)
+    this.inodeAllocator.letGo(inode.ino)
     this.#inodes.remove(inode.ino)
   }
 
