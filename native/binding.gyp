@@ -6,6 +6,7 @@
         'src/addon.c',
         'src/arguments.c',
         'src/block-io.c',
+        'src/clock.c',
         'src/crc32c.c',
         'src/fuse-channel.c',
         'src/later.c',

@@ -20,6 +20,10 @@ export interface Addon {
   /** The same without the processor's instruction, so that a test can compare them. */
   crc32cTable(seed: number, bytes: Uint8Array, offsetBytes: number, lengthBytes: number): number
 
+  // -- time
+  /** Writes seconds and nanoseconds since 1970 as two doubles: CLOCK_REALTIME at the kernel's last tick. */
+  coarseTime(target: Uint8Array, targetOffset: number, lengthBytes: number): number
+
   // -- block input and output on a plain descriptor
   /** All of it, less only where the file ends; the number of bytes read. */
   pread(

@@ -20,6 +20,11 @@ export interface DaemonOptions {
   readonly driver: 'device' | 'fuse-native'
 }
 
+/** Whether the kernel keeps dirty pages, and with them sizes and times, of files on this mount. */
+export function isWriteBack({ driver, writeThrough }: DaemonOptions): boolean {
+  return driver === 'device' && !writeThrough
+}
+
 export interface DaemonReady {
   readonly pid: number
   readonly socket: string

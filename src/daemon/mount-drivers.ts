@@ -10,7 +10,7 @@ import { tuneMount } from '../fuse/device/tuning.ts'
 import { FuseDispatcher } from '../fuse/dispatch.ts'
 import { mountFuseNative } from '../fuse/fuse-native/mount.ts'
 import type { InodeOperations } from '../fuse/operations.ts'
-import type { DaemonOptions } from './launch.ts'
+import { type DaemonOptions, isWriteBack } from './launch.ts'
 import type { Log } from './log.ts'
 
 export interface MountService {
@@ -42,7 +42,7 @@ export function serveMount(options: DaemonOptions, around: MountSurroundings): P
 }
 
 async function serveByDevice(options: DaemonOptions, around: MountSurroundings): Promise<MountService> {
-  const { volumePath, readOnly, allowOther, writeThrough } = options
+  const { volumePath, readOnly, allowOther } = options
   const { log, onRequest } = around
   const mounted = await mountDevice({
     mountPoint: options.mountPoint,
@@ -59,7 +59,7 @@ async function serveByDevice(options: DaemonOptions, around: MountSurroundings):
       (replies) =>
         new FuseDispatcher(replies, {
           operations: around.operations,
-          writeBack: !writeThrough,
+          writeBack: isWriteBack(options),
           flushInode: around.flushInode,
           makeRoom: around.makeRoom,
           ...(onRequest ? { onRequest } : {}),

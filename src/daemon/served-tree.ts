@@ -67,10 +67,15 @@ export interface ServedTree {
   readonly view: SnapshotsView | null
 }
 
-/** The present with its snapshots. @throws UmbraError as Ext4.open() */
-export function serveVolume(hosted: HostedVolume, socket: string, spaceLimit: SpaceLimit): ServedTree {
+/** The present with its snapshots; `timesFromKernel` as LiveTree takes it. @throws UmbraError as Ext4.open() */
+export function serveVolume(
+  hosted: HostedVolume,
+  socket: string,
+  spaceLimit: SpaceLimit,
+  timesFromKernel: boolean,
+): ServedTree {
   const { volume } = hosted
-  const live = new LiveTree(Ext4.open(volume, { readOnly: volume.readOnly }), spaceLimit)
+  const live = new LiveTree(Ext4.open(volume, { readOnly: volume.readOnly }), spaceLimit, timesFromKernel)
   const marker = new FlushMarker()
   const view = new SnapshotsView({ live, provider: new HostedSnapshots(hosted), marker, control: socket })
   return { operations: view, marker, view }

@@ -13,7 +13,7 @@ import type { ControlClient } from './control-client.ts'
 import { leaseRequest, statusRequest, type VolumeStatus } from './control-protocol.ts'
 import { HostSpace } from './host-space.ts'
 import { dropLeftovers, HostedVolume } from './hosted-volume.ts'
-import type { DaemonOptions } from './launch.ts'
+import { type DaemonOptions, isWriteBack } from './launch.ts'
 import { locateVolume, snapshotMountKey } from './locate.ts'
 import { socketPath, volumeFileKey } from './runtime-folder.ts'
 import { type ServedTree, serveSnapshot, serveVolume } from './served-tree.ts'
@@ -42,7 +42,8 @@ async function openPresent(options: DaemonOptions): Promise<Served> {
     const volume = await Volume.open(storage, { readOnly })
     if (!readOnly) await dropLeftovers(volume)
     const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null })
-    const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor))
+    const timesFromKernel = isWriteBack(options)
+    const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor), timesFromKernel)
     const close = async (): Promise<void> => {
       try {
         await hosted.settled()

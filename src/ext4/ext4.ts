@@ -170,14 +170,11 @@ export class Ext4 implements FileSystem {
     // Immutability is checked when a file is opened: one opened before stays writable, as in Linux.
     return this.#data.write(inode, offsetBytes, lengthBytes, source, sourceOffset, keepTimes)
   }
-  allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number): void {
+  allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number, keepTimes = false): void {
     this.#needWritable()
     if (inode.flags & INODE_FLAG.IMMUTABLE) throw posixError('EPERM', 'The file is immutable')
     if (inode.flags & INODE_FLAG.APPEND && (mode & ~1) !== 0) throw posixError('EPERM', 'Append-only')
-    this.#data.allocate(inode, mode, offsetBytes, lengthBytes)
-    inode.mtime = this.#core.now()
-    inode.ctime = inode.mtime
-    this.#core.markInodeDirty(inode)
+    this.#data.allocate(inode, mode, offsetBytes, lengthBytes, keepTimes)
   }
   seek(inode: Inode, offsetBytes: number, whence: number): number {
     return this.#data.seek(inode, offsetBytes, whence)

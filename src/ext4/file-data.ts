@@ -321,7 +321,7 @@ export class FileData {
   // -- fallocate
 
   /** As FileSystem.allocate. @throws EINVAL EFBIG ENOSPC EOPNOTSUPP */
-  allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number): void {
+  allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number, keepTimes = false): void {
     if (offsetBytes < 0 || lengthBytes <= 0) throw posixError('EINVAL', 'Nothing to allocate')
     const known = FALLOC.KEEP_SIZE | FALLOC.PUNCH_HOLE | FALLOC.ZERO_RANGE
     const punch = (mode & FALLOC.PUNCH_HOLE) !== 0
@@ -340,9 +340,8 @@ export class FileData {
       this.#zeroTail(inode, inode.sizeBytes)
       this.#growTo(inode, end)
     }
-    const now = this.#core.now()
-    inode.ctime = now
-    if (punch || zero || !keepSize) inode.mtime = { sec: now.sec, nsec: now.nsec }
+    // Linux changes both, whatever the mode.
+    if (!keepTimes) inode.mtime = inode.ctime = this.#core.now()
     this.#core.markInodeDirty(inode)
     this.#markEpoch(inode)
   }

@@ -126,8 +126,8 @@ export interface FileSystem {
     sourceOffset: number,
     keepTimes: boolean,
   ): number
-  /** mode: FALLOC bits. @throws EOPNOTSUPP for others */
-  allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number): void
+  /** mode: FALLOC bits; times change unless `keepTimes`, as for write(). @throws EOPNOTSUPP for others */
+  allocate(inode: Inode, mode: number, offsetBytes: number, lengthBytes: number, keepTimes?: boolean): void
   /** SEEK_DATA (3) or SEEK_HOLE (4). @throws ENXIO past the end */
   seek(inode: Inode, offsetBytes: number, whence: number): number
 

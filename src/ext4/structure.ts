@@ -5,6 +5,7 @@
 // to the device, which commits them together. The committed view never contains an orphan.
 
 import { randomFillSync } from 'node:crypto'
+import { coarseTime } from '../base/clock.ts'
 import { crc32c } from '../base/crc32c.ts'
 import { hasCode, posixError, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES, MIB } from '../base/units.ts'
@@ -117,7 +118,7 @@ export class Ext4Structure implements Ext4Core {
     this.hasDirectoryIndex = (features.featureCompat & COMPAT.DIR_INDEX) !== 0
     this.hasLargeDirectories = (features.featureIncompat & INCOMPAT.LARGE_DIR) !== 0
     this.checksumSeed = geometry.checksumSeed
-    this.#now = options.now ?? systemTime
+    this.#now = options.now ?? coarseTime
     this.#cache = new BlockCache(device, options.cacheBytes ?? 64 * MIB)
     this.#inodes = new InodeCache(options.inodeCacheCount ?? 65_536, () => device.durableTransaction)
     this.#overlay = new OrphanOverlay(geometry.blocksPerGroup)
@@ -523,11 +524,4 @@ export class Ext4Structure implements Ext4Core {
     for (let group = 0; group < this.geometry.groupCount; group++)
       this.#discardFreeIn(group, 0, groupBlockCount(this.geometry, group))
   }
-}
-
-/** Milliseconds are finer than the tick that the kernel's own file systems stamp with. */
-function systemTime(): Time {
-  const ms = Date.now()
-  const sec = Math.floor(ms / 1000)
-  return { sec, nsec: (ms - sec * 1000) * 1_000_000 }
 }

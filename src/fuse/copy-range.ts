@@ -21,6 +21,7 @@ export function copyRange(
   target: Inode,
   targetOffset: number,
   lengthBytes: number,
+  keepTimes: boolean,
 ): number | Promise<number> {
   const limit = Math.min(lengthBytes, COPY_MAX_BYTES, Math.max(0, source.sizeBytes - sourceOffset))
   const chunk = scratch ?? new Uint8Array(CHUNK_BYTES)
@@ -28,7 +29,7 @@ export function copyRange(
   let copied = 0
   const write = (count: number): boolean => {
     if (count === 0) return false
-    const written = fileSystem.write(target, targetOffset + copied, count, chunk, 0, false)
+    const written = fileSystem.write(target, targetOffset + copied, count, chunk, 0, keepTimes)
     copied += written
     return written === count && copied < limit
   }

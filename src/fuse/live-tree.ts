@@ -39,11 +39,17 @@ export class LiveTree extends ReadOnlyTree {
   readonly #writers = new Map<number, number>()
 
   readonly #spaceLimit: SpaceLimit | undefined
+  readonly #timesFromKernel: boolean
 
   /** @param spaceLimit what statfs promises at most as available, beside the file system's own free blocks */
-  constructor(fileSystem: FileSystem, spaceLimit?: SpaceLimit) {
+  /**
+   * @param timesFromKernel under write-back the kernel stamps regular files itself and sends the times
+   * when they differ from the last it sent: ours, a tick later, would stay where none is sent
+   */
+  constructor(fileSystem: FileSystem, spaceLimit?: SpaceLimit, timesFromKernel = false) {
     super(fileSystem)
     this.#spaceLimit = spaceLimit
+    this.#timesFromKernel = timesFromKernel
   }
 
   /** Free blocks stay the file system's own: df counts as used what is not free. */
@@ -262,7 +268,8 @@ export class LiveTree extends ReadOnlyTree {
       fileSystem.setAttributes(inode, { clearSuidSgid: true }, caller)
     }
     const isFromCache = (writeFlags & WRITE.CACHE) !== 0
-    let done = fileSystem.write(inode, offsetBytes, lengthBytes, source, sourceOffset, isFromCache)
+    const keepTimes = isFromCache || this.#timesFromKernel
+    let done = fileSystem.write(inode, offsetBytes, lengthBytes, source, sourceOffset, keepTimes)
     // A short answer is for write(2) to pass on; of its cache the kernel would take it as complete, so
     // the rest is asked for until it is refused.
     while (isFromCache && done < lengthBytes) {
@@ -292,7 +299,7 @@ export class LiveTree extends ReadOnlyTree {
     if ((mode & ~1) !== 0) allowChange(inode)
     if (lengthBytes <= 0) throw posixError('EINVAL')
     this.#dropCapability(inode)
-    fileSystem.allocate(inode, mode, offsetBytes, lengthBytes)
+    fileSystem.allocate(inode, mode, offsetBytes, lengthBytes, this.#timesFromKernel)
   }
 
   override copyFileRange(
@@ -306,7 +313,15 @@ export class LiveTree extends ReadOnlyTree {
     const source = this.file(nodeId)
     const target = this.file(targetNodeId)
     this.#dropCapability(target)
-    return copyRange(fileSystem, source, offsetBytes, target, targetOffsetBytes, lengthBytes)
+    return copyRange(
+      fileSystem,
+      source,
+      offsetBytes,
+      target,
+      targetOffsetBytes,
+      lengthBytes,
+      this.#timesFromKernel,
+    )
   }
 
   // -- extended attributes and flags
