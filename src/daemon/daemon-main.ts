@@ -5,7 +5,6 @@
 
 import { UmbraError } from '../base/errors.ts'
 import type { DaemonMessage, DaemonOptions } from './launch.ts'
-import { rehearse } from './rehearsal.ts'
 import { runVolumeDaemon } from './volume-daemon.ts'
 
 function tell(message: DaemonMessage): Promise<void> {
@@ -15,11 +14,6 @@ function tell(message: DaemonMessage): Promise<void> {
   })
 }
 
-/** Mounts that are only read are soon fast enough; the second driver has another way of a request. */
-function isWorkedOn(options: DaemonOptions): boolean {
-  return !options.readOnly && options.snapshot === null && options.driver === 'device'
-}
-
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions
   process.title = `umbra: ${options.mountPoint}`
@@ -27,9 +21,7 @@ async function main(): Promise<void> {
     const daemon = await runVolumeDaemon(options, { toTerminal: false })
     await tell({ ready: { pid: process.pid, socket: daemon.socket } })
     if (process.connected) process.disconnect()
-    const rehearsal = isWorkedOn(options) ? rehearse() : undefined
     await daemon.whenEnded
-    rehearsal?.stop()
     process.exit(0)
   } catch (error) {
     const failed = {
