@@ -36,6 +36,8 @@ export interface ApplyTarget {
   currentPoint(): ImageIdentity
   /** @throws UmbraError before anything changes, if the size cannot become this */
   requireSize(sizeBytes: number): void
+  /** Every check has passed: changes follow. */
+  begin(): Promise<void>
   writeData(blockIndex: number, blockCount: number, source: Uint8Array, sourceOffset: number): unknown
   discard(blockIndex: number, blockCount: number): void
   /** Makes all of it durable at once, and notes where the target is now. */
@@ -56,6 +58,7 @@ export async function applyToTarget(
     checkLinks(layers, target.currentPoint())
     await verifyLayers(layers, { signal: work.signal })
     target.requireSize(top.sizeBytes)
+    await target.begin()
     const result = await copyStack(layers, top, work, {
       data: (blockIndex, blockCount, bytes) => void target.writeData(blockIndex, blockCount, bytes, 0),
       zero: (blockIndex, blockCount) => target.discard(blockIndex, blockCount),

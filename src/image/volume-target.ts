@@ -57,9 +57,9 @@ export async function applyToVolume(
   paths: readonly string[],
   work: LongWork = {},
 ): Promise<ApplyResult> {
-  const volume = await Volume.open(storage)
-  const result = await applyToTarget(new VolumeTarget(volume, storage.name), paths, work)
-  await volume.close()
+  const target = new VolumeTarget(storage, await Volume.open(storage, { readOnly: true }))
+  const result = await applyToTarget(target, paths, work)
+  await target.close()
   return result
 }
 
@@ -81,13 +81,25 @@ export function importedPoint(volume: Volume, name: string): ImageIdentity {
   return identity
 }
 
+/** Looked at read-only until every check has passed: opening for writing already mends and commits. */
 class VolumeTarget implements ApplyTarget {
-  readonly #volume: Volume
+  readonly #storage: BlockStorage
   readonly #name: string
+  #volume: Volume
 
-  constructor(volume: Volume, name: string) {
+  constructor(storage: BlockStorage, volume: Volume) {
+    this.#storage = storage
+    this.#name = storage.name
     this.#volume = volume
-    this.#name = name
+  }
+
+  async begin(): Promise<void> {
+    await this.#volume.close()
+    this.#volume = await Volume.open(this.#storage)
+  }
+
+  close(): Promise<void> {
+    return this.#volume.close()
   }
 
   currentPoint(): ImageIdentity {
