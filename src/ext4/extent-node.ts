@@ -9,6 +9,10 @@ import { UmbraError } from '../base/errors.ts'
 import { read16, read32, write16, write32 } from './bytes.ts'
 import { EXTENT_DEPTH_MAX, EXTENT_ENTRY_BYTES, EXTENT_LENGTH_MAX, EXTENT_MAGIC } from './format.ts'
 
+/** Entries that fit into the root, in the inode. */
+export const ROOT_ENTRIES = 4
+/** Entries that fit into a node of a block of its own. */
+export const BLOCK_ENTRIES = 340
 const HEADER_BYTES = 12
 
 export function initNode(b: Uint8Array, depth: number, max: number): void {
