@@ -7,10 +7,9 @@
 import { randomFillSync } from 'node:crypto'
 import { coarseTime } from '../base/clock.ts'
 import { crc32c } from '../base/crc32c.ts'
-import { hasCode, posixError, UmbraError } from '../base/errors.ts'
+import { posixError, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES, MIB } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
-import { clearRun, findClear } from './bitmap.ts'
 import { BlockAllocator } from './block-allocator.ts'
 import { BlockCache } from './block-cache.ts'
 import { read16, read32, write16, write32 } from './bytes.ts'
@@ -41,10 +40,12 @@ import {
 } from './inode.ts'
 import { InodeAllocator } from './inode-allocator.ts'
 import { InodeCache } from './inode-cache.ts'
-import { decodeInode, encodeFreeInode, encodeInode, recordGeneration } from './inode-record.ts'
-import { groupBlockCount } from './layout.ts'
-import { decodeOrphanTable, OrphanOverlay } from './orphan-overlay.ts'
+import { decodeInode, encodeInode, recordGeneration } from './inode-record.ts'
+import { InodeRemoval } from './inode-removal.ts'
+import { OrphanOverlay } from './orphan-overlay.ts'
+import { SavedOrphans } from './saved-orphans.ts'
 import { type Geometry, readGeometry, superblockChecksum } from './superblock.ts'
+import { Trimmer } from './trimmer.ts'
 
 export interface StructureOptions {
   readonly readOnly?: boolean
@@ -78,6 +79,9 @@ export class Ext4Structure implements Ext4Core {
   readonly #cache: BlockCache
   readonly #groups: Groups
   readonly #overlay: OrphanOverlay
+  readonly #savedOrphans: SavedOrphans
+  readonly #trimmer: Trimmer
+  readonly #removal: InodeRemoval
   readonly #inodes: InodeCache
   readonly #dirtyInodes = new Set<Inode>()
   readonly #superblock: Uint8Array
@@ -126,8 +130,20 @@ export class Ext4Structure implements Ext4Core {
     this.allocator = new BlockAllocator(device, this.#cache, this.#groups, this.#overlay)
     this.inodeAllocator = new InodeAllocator(this.#cache, this.#groups, this.#overlay)
     this.extents = new ExtentTree(this.#cache, this.allocator, this, geometry.blockCount)
+    this.#savedOrphans = new SavedOrphans(device, this.#overlay)
+    this.#trimmer = new Trimmer(device, geometry, this.#groups, this.#overlay)
+    this.#removal = new InodeRemoval(this, {
+      cache: this.#cache,
+      overlay: this.#overlay,
+      inodes: this.#inodes,
+      dirtyInodes: this.#dirtyInodes,
+      allocator: this.allocator,
+      inodeAllocator: this.inodeAllocator,
+      extents: this.extents,
+      inodeSizeBytes: geometry.inodeSizeBytes,
+    })
     if (!this.readOnly) {
-      this.#discardOrphans()
+      this.#savedOrphans.discard(this.#trimmer)
       device.onBeforeCommit(() => this.flush())
     }
   }
@@ -261,109 +277,16 @@ export class Ext4Structure implements Ext4Core {
   }
 
   dropInode(inode: Inode): void {
-    if (inode.orphaned) {
-      this.releaseOrphan(inode)
-      return
-    }
-    if (inode.openCount > 0 || inode.lookupCount > 0) {
-      this.makeOrphan(inode)
-      return
-    }
-    this.#freeContents(inode)
-    this.#freeRecord(inode, false)
-    this.#inodes.remove(inode.ino)
+    this.#removal.drop(inode)
   }
-
-  /** Frees every block of the inode, wherever its kind keeps them. */
-  #freeContents(inode: Inode): void {
-    if (inode.xattrBlock !== 0) this.#dropXattrBlock(inode)
-    if (inode.flags & INODE_FLAG.EXTENTS) this.releaseBlocks(inode, 0)
-  }
-
-  /** Frees number and record in the committed view; an orphan holds on to its number. */
-  #freeRecord(inode: Inode, isHeld: boolean): void {
-    this.inodeAllocator.release(inode.ino, inode.isDirectory, isHeld)
-    const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
-    const at = this.inodeAllocator.recordOffset(inode.ino)
-    const { inodeSizeBytes } = this.geometry
-    inode.deletedAtSec = Math.min(Math.max(1, Math.floor(this.#now().sec)), 0xffffffff)
-    encodeFreeInode(
-      block.bytes,
-      at,
-      inodeSizeBytes,
-      inode.generation,
-      inode.deletedAtSec,
-      this.inodeSeed(inode),
-    )
-    this.#cache.markDirty(block, NO_SEAL)
-    this.#dirtyInodes.delete(inode)
-    inode.dirty = false
-  }
-
   makeOrphan(inode: Inode): void {
-    if (inode.orphaned) return
-    // A shared xattr block stays behind for its other owners: the orphan does without it.
-    if (inode.xattrBlock !== 0 && this.#xattrReferences(inode.xattrBlock) > 1) this.#dropXattrBlock(inode)
-    this.#eachBlock(inode, (block, count) => this.allocator.moveToOverlay(block, count))
-    this.#freeRecord(inode, true)
-    inode.orphaned = true
-    this.#overlay.inodes.add(inode.ino)
+    this.#removal.makeOrphan(inode)
   }
-
   adoptOrphan(inode: Inode): void {
-    if (!inode.orphaned) return
-    this.#eachBlock(inode, (block, count) => this.allocator.moveFromOverlay(block, count))
-    this.#overlay.inodes.delete(inode.ino)
-    this.inodeAllocator.take(inode.ino, inode.isDirectory)
-    inode.orphaned = false
-    inode.deletedAtSec = 0
-    // Whatever was committed so far, it was without this inode.
-    inode.mappingTransaction = this.device.transaction
-    this.markInodeDirty(inode)
+    this.#removal.adoptOrphan(inode)
   }
-
   releaseOrphan(inode: Inode): void {
-    if (!inode.orphaned || inode.openCount > 0 || inode.lookupCount > 0) return
-    this.#freeContents(inode)
-    this.inodeAllocator.letGo(inode.ino)
-    this.#inodes.remove(inode.ino)
-  }
-
-  /** Visits every run of blocks that the inode holds, tree and xattr blocks included. */
-  #eachBlock(inode: Inode, visit: (blockIndex: number, count: number) => void): void {
-    if (inode.xattrBlock !== 0) visit(inode.xattrBlock, 1)
-    if ((inode.flags & INODE_FLAG.EXTENTS) === 0) return
-    this.extents.forEachNode(inode, (block) => visit(block, 1))
-    this.extents.forEach(inode, (_fileBlock, count, block) => visit(block, count))
-  }
-
-  // -- xattr blocks, as far as freeing an inode needs them
-
-  #xattrReferences(blockIndex: number): number {
-    return read32(this.metadata(blockIndex, () => undefined).bytes, 4)
-  }
-
-  /** Gives up the inode's share of its xattr block. */
-  #dropXattrBlock(inode: Inode): void {
-    const block = this.metadata(inode.xattrBlock, () => undefined)
-    const references = read32(block.bytes, 4)
-    if (references > 1) {
-      write32(block.bytes, 4, references - 1)
-      const blockIndex = inode.xattrBlock
-      this.#cache.markDirty(block, (bytes) => this.#sealXattr(bytes, blockIndex))
-    } else {
-      this.freeBlock(inode.xattrBlock, inode)
-    }
-    inode.xattrBlock = 0
-    inode.sectorCount -= BLOCK_SIZE_BYTES / 512
-  }
-
-  #sealXattr(bytes: Uint8Array, blockIndex: number): void {
-    const number = new Uint8Array(8)
-    write32(number, 0, blockIndex % 2 ** 32)
-    write32(number, 4, Math.floor(blockIndex / 2 ** 32))
-    write32(bytes, 16, 0)
-    write32(bytes, 16, crc32c(crc32c(this.checksumSeed, number), bytes))
+    this.#removal.releaseOrphan(inode)
   }
 
   // -- blocks of a file
@@ -431,7 +354,7 @@ export class Ext4Structure implements Ext4Core {
   /** Hands all dirty metadata to the device, sealed. Called before each commit's cut. */
   flush(): void {
     if (this.readOnly) return
-    this.#writeOrphanTable()
+    this.#savedOrphans.save(this.#dirtyBlockCount)
     const { inodeSizeBytes } = this.geometry
     for (const inode of this.#dirtyInodes) {
       const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
@@ -444,29 +367,6 @@ export class Ext4Structure implements Ext4Core {
     this.#groups.flush()
     this.#cache.flush()
     if (changed) this.#writeSuperblock()
-  }
-
-  /**
-   * A commit must not fail for want of room for the table: a shorter one does, or the one before. What
-   * that does not list stays mapped after a crash, free and unread, until it is written again.
-   */
-  #writeOrphanTable(): void {
-    const table = this.#overlay.takeTable()
-    if (!table || this.#tryWriteTable(table)) return
-    this.#overlay.keepTable()
-    this.#tryWriteTable(this.#overlay.shortTable())
-  }
-
-  #tryWriteTable(table: Uint8Array): boolean {
-    try {
-      // No operation is under way: what was claimed for the last one is room for the table.
-      this.device.requireRoom(this.#dirtyBlockCount, true)
-      this.device.writeSideTable(table)
-      return true
-    } catch (error) {
-      if (hasCode(error, 'OUT_OF_SPACE')) return false
-      throw error
-    }
   }
 
   #writeSuperblock(): void {
@@ -484,44 +384,8 @@ export class Ext4Structure implements Ext4Core {
     this.device.writeMetadata(0, this.#superblock, 0)
   }
 
-  /** After a crash: what unlinked files held is still mapped in the volume; gives it back. */
-  #discardOrphans(): void {
-    const bytes = this.device.readSideTable()
-    if (bytes.length === 0) return
-    const table = decodeOrphanTable(bytes)
-    if (table.trimAll) this.trim()
-    for (const run of table.runs) this.#discardFree(run.blockIndex, run.blockCount)
-    this.device.writeSideTable(new Uint8Array(0))
-  }
-
-  #discardFree(blockIndex: number, blockCount: number): void {
-    const { blocksPerGroup, blockCount: total } = this.geometry
-    const end = Math.min(blockIndex + blockCount, total)
-    for (let block = blockIndex; block < end; ) {
-      const group = Math.floor(block / blocksPerGroup)
-      const groupEnd = Math.min(end, (group + 1) * blocksPerGroup)
-      const first = group * blocksPerGroup
-      this.#discardFreeIn(group, block - first, groupEnd - first)
-      block = groupEnd
-    }
-  }
-
-  /** Discards the free runs among bits [from, to) of an initialised group, except what orphans hold. */
-  #discardFreeIn(group: number, from: number, to: number): void {
-    const bitmap = this.#groups.peekBlockBitmap(group)
-    if (!bitmap) return
-    const held = this.#overlay.bits(group)
-    const bits = held ? bitmap.bytes.map((byte, i) => byte | (held[i] as number)) : bitmap.bytes
-    for (let at = findClear(bits, from, to); at >= 0; at = findClear(bits, at, to)) {
-      const count = clearRun(bits, at, to, to - at)
-      this.device.discard(group * this.geometry.blocksPerGroup + at, count)
-      at += count
-    }
-  }
-
   /** Discards every free block of initialised groups (FITRIM). */
   trim(): void {
-    for (let group = 0; group < this.geometry.groupCount; group++)
-      this.#discardFreeIn(group, 0, groupBlockCount(this.geometry, group))
+    this.#trimmer.trim()
   }
 }
