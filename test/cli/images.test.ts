@@ -118,25 +118,3 @@ test('create --from takes an ext4 image of mke2fs', requires('root', '/dev/fuse'
   t.is(readFileSync(at('mnt/hello'), 'utf8'), 'hello\n')
   writeFileSync(at('mnt/more'), 'more')
 })
-
-test('all of it works as root of a user namespace', requires('unshare', '/dev/fuse'), async (t) => {
-  const folder = tempFolder(t)
-  const umbraCommand = `${process.execPath} ${join(process.cwd(), 'bin/umbra.js')}`
-  const script = `
-    set -e
-    cd ${folder}; mkdir mnt
-    ${umbraCommand} create v --size 64M
-    ${umbraCommand} mount v mnt
-    echo hello > mnt/hello
-    ${umbraCommand} snapshot create mnt one
-    echo changed > mnt/hello
-    cat mnt/.snapshots/one/hello
-    ${umbraCommand} export mnt one --format raw -o one.img
-    ${umbraCommand} unmount mnt
-    ${umbraCommand} check v`
-  const env = { UMBRA_RUNTIME_DIR: join(folder, 'run') }
-  const result = await run('unshare', ['-Urmpf', 'sh', '-c', script], { env, timeoutMs: 60_000 })
-
-  t.ok(result.stdout.includes('hello\n'), result.stdout)
-  t.ok(result.stdout.includes('0 problems'))
-})
