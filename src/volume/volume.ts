@@ -20,6 +20,7 @@ import type { NodeReader } from './map-node.ts'
 import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
 import { Present } from './present.ts'
 import { ReadTickets } from './read-tickets.ts'
+import { Reclaimer } from './reclaimer.ts'
 import { writeDifference } from './rollback.ts'
 import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
@@ -36,8 +37,6 @@ export interface OpenOptions {
 export type { Lease }
 
 const CACHE_BYTES = 64 * 1024 * 1024
-/** So many freed blocks (4 MiB) are worth a commit of an unchanged state, which makes them available. */
-const RELEASE_BLOCKS = 1024
 
 export class Volume implements BlockDevice {
   readonly storage: BlockStorage
@@ -49,6 +48,7 @@ export class Volume implements BlockDevice {
   readonly #openedReadOnly: boolean
   readonly #cacheBytes: number
   readonly #queue: CommitQueue
+  readonly #reclaimer: Reclaimer
   readonly #reader: RunReader
   readonly #callbacks: (() => void)[] = []
   readonly #leases = new Leases()
@@ -58,8 +58,6 @@ export class Volume implements BlockDevice {
   #durable: Superblock
   #failure: UmbraError | undefined
   #isClosed = false
-  /** The next commit is made even if nothing has changed. */
-  #wantsTwin = false
 
   private constructor(storage: BlockStorage, options: OpenOptions, chosen: ChosenSuperblock) {
     const readOnly = options.readOnly === true || storage.readOnly
@@ -77,6 +75,11 @@ export class Volume implements BlockDevice {
       cut: () => this.#cut(),
       becameDurable: (superblock) => this.#becameDurable(superblock),
       failed: (error) => this.#fail(error),
+    })
+    this.#reclaimer = new Reclaimer(this.#queue, {
+      state: () => this.#present.state,
+      durable: () => this.#durable,
+      commit: () => this.commit(),
     })
     this.#present = this.#build(superblock)
     this.#reader = new RunReader(
@@ -109,7 +112,7 @@ export class Volume implements BlockDevice {
     if (volume.openReport.mended.length > 0) await storage.flush()
     // What the opened transaction freed is not known any more; with a twin of it in the other slot
     // nothing that may be gone back to refers to it.
-    if (!readOnly && !chosen.isTwinned) await volume.#commitTwin()
+    if (!readOnly && !chosen.isTwinned) await volume.#reclaimer.commitTwin()
     return volume
   }
 
@@ -318,7 +321,7 @@ export class Volume implements BlockDevice {
     try {
       const keepAs = options.keepAs ?? `before-rollback-${new Date().toISOString()}`
       const kept = await this.createSnapshot(keepAs)
-      await this.#settle()
+      await this.#reclaimer.settle()
       try {
         this.#writeRollback(kept, this.snapshot(lease.id))
       } catch (error) {
@@ -368,9 +371,7 @@ export class Volume implements BlockDevice {
 
   /** Frees everything that deleted snapshots held and gives it back to the host. */
   async drain(): Promise<void> {
-    while (!this.#present.state.toFree.isEmpty) await this.commit()
-    await this.#releaseFrees()
-    await this.#present.state.puncher.drain()
+    await this.#reclaimer.drain()
   }
 
   /**
@@ -378,10 +379,8 @@ export class Volume implements BlockDevice {
    * @returns undefined when nothing is waiting to be made available
    */
   reclaim(): Promise<void> | undefined {
-    const { frees, toFree, puncher } = this.#present.state
     if (this.readOnly || this.#isClosed) return undefined
-    if (frees.pendingBlocks === 0 && toFree.isEmpty && puncher.isIdle) return undefined
-    return this.#reclaim()
+    return this.#reclaimer.reclaim()
   }
 
   /** Commits, gives unused space back and forgets everything. The storage stays open. */
@@ -390,7 +389,7 @@ export class Volume implements BlockDevice {
     try {
       if (!this.readOnly) {
         await this.commit()
-        await this.#releaseFrees()
+        await this.#reclaimer.releaseFrees()
         await this.#present.state.releaseSpace()
       }
     } finally {
@@ -404,34 +403,6 @@ export class Volume implements BlockDevice {
   #build(superblock: Superblock): Present {
     const noteWrite = () => this.#queue.noteWrite()
     return new Present(this.storage, superblock, this.#reads, this.#cacheBytes, noteWrite)
-  }
-
-  /** Waits until everything is durable and nothing is under way in the background. */
-  async #settle(): Promise<void> {
-    const { state } = this.#present
-    const isSettled = () => this.#queue.isIdle && this.#durable === state.lastCut && state.isAtRest
-    while (!isSettled() || state.frees.awaitingBlocks > 0) {
-      await this.commit()
-      await this.#releaseFrees()
-      await state.puncher.drain()
-    }
-  }
-
-  /** Has the durable transaction followed by another, so that what it freed is made available. */
-  async #releaseFrees(): Promise<void> {
-    if (this.#present.state.frees.awaitingBlocks > 0) await this.#commitTwin()
-  }
-
-  async #reclaim(): Promise<void> {
-    await this.commit()
-    await this.#releaseFrees()
-    // What is being punched cannot be handed out meanwhile.
-    await this.#present.state.puncher.drain()
-  }
-
-  async #commitTwin(): Promise<void> {
-    this.#wantsTwin = true
-    await this.#queue.commit()
   }
 
   #writeRollback(from: Snapshot, target: Snapshot): void {
@@ -466,8 +437,7 @@ export class Volume implements BlockDevice {
     this.#present.room.settle()
     this.#present.state.store.flush()
     const { state } = this.#present
-    const isForced = this.#wantsTwin || state.frees.awaitingBlocks >= RELEASE_BLOCKS
-    this.#wantsTwin = false
+    const isForced = this.#reclaimer.takeForce(state)
     if (!state.hasChanges && this.#cutActions.isEmpty && !isForced) return undefined
     state.writeMap()
     this.#cutActions.run(state)
