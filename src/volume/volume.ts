@@ -10,12 +10,11 @@
 import { UmbraError } from '../base/errors.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
-import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
 import { CommitQueue } from './commit-queue.ts'
 import { type CreateOptions, createVolume } from './create-volume.ts'
 import { CutActions } from './cut-actions.ts'
 import { chooseWholeSuperblock } from './fall-back.ts'
-import { type Lease, Leases } from './leases.ts'
+import type { Lease } from './leases.ts'
 import type { NodeReader } from './map-node.ts'
 import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
 import { Present } from './present.ts'
@@ -24,9 +23,9 @@ import { Reclaimer } from './reclaimer.ts'
 import { writeDifference } from './rollback.ts'
 import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
-import { SnapshotDevice } from './snapshot-device.ts'
 import type { Superblock } from './superblock.ts'
 import { type ChosenSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
+import { VolumePoints } from './volume-points.ts'
 
 export interface OpenOptions {
   readonly readOnly?: boolean
@@ -49,9 +48,9 @@ export class Volume implements BlockDevice {
   readonly #cacheBytes: number
   readonly #queue: CommitQueue
   readonly #reclaimer: Reclaimer
+  readonly #points: VolumePoints
   readonly #reader: RunReader
   readonly #callbacks: (() => void)[] = []
-  readonly #leases = new Leases()
   readonly #cutActions = new CutActions()
   readonly #reads = new ReadTickets()
   #present: Present
@@ -80,6 +79,14 @@ export class Volume implements BlockDevice {
       state: () => this.#present.state,
       durable: () => this.#durable,
       commit: () => this.commit(),
+    })
+    this.#points = new VolumePoints({
+      storage,
+      uuid: this.uuid,
+      reads: this.#reads,
+      present: () => this.#present,
+      inCut: (action) => this.#inCut(action),
+      checkOpen: () => this.#checkOpen(),
     })
     this.#present = this.#build(superblock)
     this.#reader = new RunReader(
@@ -236,75 +243,61 @@ export class Volume implements BlockDevice {
 
   /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
   async createSnapshot(name: string): Promise<Snapshot> {
-    this.#present.actions.checkNew(name)
-    return asSnapshot(await this.#inCut(() => this.#present.actions.createSnapshot(name)))
+    return await this.#points.createSnapshot(name)
   }
 
   /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
   async deleteSnapshot(name: string, options: { readonly keepBookmark?: boolean } = {}): Promise<void> {
-    await this.#inCut(() => {
-      const record = this.#snapshotRecord(name)
-      if (record.pinned) throw new UmbraError('PINNED', `Snapshot ${JSON.stringify(record.name)} is pinned`)
-      if (this.#leases.isHeld(record.id)) {
-        throw new UmbraError('LEASED', `Snapshot ${JSON.stringify(record.name)} is in use`)
-      }
-      this.#present.actions.deleteSnapshot(record, options.keepBookmark === true)
-    })
+    await this.#points.deleteSnapshot(name, options.keepBookmark === true)
   }
 
   /** Oldest first. */
   snapshots(): Snapshot[] {
-    return this.#present.state.catalog.snapshots.map(asSnapshot)
+    return this.#points.snapshots()
   }
 
   /** Oldest first. */
   bookmarks(): Bookmark[] {
-    return this.#present.state.catalog.bookmarks.map(asBookmark)
+    return this.#points.bookmarks()
   }
 
   /** @throws UmbraError NOT_FOUND */
   snapshot(nameOrId: string): Snapshot {
-    return asSnapshot(this.#snapshotRecord(nameOrId))
+    return this.#points.snapshot(nameOrId)
   }
 
   /** A snapshot or bookmark. @throws UmbraError NOT_FOUND */
   point(nameOrId: string): Point {
-    const record = this.#record(nameOrId)
-    return record.kind === 'snapshot' ? asSnapshot(record) : asBookmark(record)
+    return this.#points.point(nameOrId)
   }
 
   /** @throws UmbraError NOT_FOUND */
   sizesOf(nameOrId: string): SnapshotSizes {
-    return this.#present.actions.sizesOf(this.#snapshotRecord(nameOrId))
+    return this.#points.sizesOf(nameOrId)
   }
 
   /** Bytes that deleting all of these snapshots would free. @throws UmbraError NOT_FOUND */
   freedIfDeleted(namesOrIds: readonly string[]): number {
-    return this.#present.actions.freedIfDeleted(namesOrIds.map((name) => this.#snapshotRecord(name)))
+    return this.#points.freedIfDeleted(namesOrIds)
   }
 
   /** Keeps a snapshot from being deleted, durably. @throws UmbraError NOT_FOUND, READ_ONLY */
   async pin(nameOrId: string): Promise<void> {
-    await this.#inCut(() => this.#present.actions.setPinned(this.#snapshotRecord(nameOrId), true))
+    await this.#points.setPinned(nameOrId, true)
   }
 
   async unpin(nameOrId: string): Promise<void> {
-    await this.#inCut(() => this.#present.actions.setPinned(this.#snapshotRecord(nameOrId), false))
+    await this.#points.setPinned(nameOrId, false)
   }
 
   /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
   async createBookmark(name: string): Promise<Bookmark> {
-    this.#present.actions.checkNew(name)
-    return asBookmark(await this.#inCut(() => this.#present.actions.createBookmark(name)))
+    return await this.#points.createBookmark(name)
   }
 
   /** @throws UmbraError NOT_FOUND, READ_ONLY */
   async deleteBookmark(nameOrId: string): Promise<void> {
-    await this.#inCut(() => {
-      const record = this.#record(nameOrId)
-      if (record.kind !== 'bookmark') throw notFound('bookmark', nameOrId)
-      this.#present.actions.deleteBookmark(record)
-    })
+    await this.#points.deleteBookmark(nameOrId)
   }
 
   /**
@@ -339,28 +332,12 @@ export class Volume implements BlockDevice {
 
   /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
   lease(nameOrId: string): Lease {
-    return this.#leases.take(this.#snapshotRecord(nameOrId), this.uuid)
+    return this.#points.lease(nameOrId)
   }
 
   /** A read-only device; it fails with EVICTED once the snapshot is deleted. @throws UmbraError NOT_FOUND */
   openSnapshot(nameOrId: string): BlockDevice {
-    const { id, name, root, epoch, blockCount } = this.#snapshotRecord(nameOrId)
-    const guard = {
-      check: () => {
-        this.#checkOpen()
-        if (this.#present.state.catalog.find(id)?.kind === 'snapshot') return
-        throw new UmbraError('EVICTED', `Snapshot ${JSON.stringify(name)} was deleted`)
-      },
-      beginRead: () => this.#reads.begin(),
-      endRead: (ticket: number) => this.#reads.end(ticket),
-    }
-    return new SnapshotDevice(this.storage, {
-      root,
-      epoch,
-      blockCount,
-      cache: this.#present.state.cache,
-      guard,
-    })
+    return this.#points.open(nameOrId)
   }
 
   // -- space, end
@@ -490,25 +467,9 @@ export class Volume implements BlockDevice {
       `Blocks ${blockIndex} to ${blockIndex + blockCount} are not in a volume of ${this.blockCount}`,
     )
   }
-
-  #record(nameOrId: string): PointRecord {
-    const record = this.#present.state.catalog.find(nameOrId)
-    if (record) return record
-    throw notFound('snapshot or bookmark', nameOrId)
-  }
-
-  #snapshotRecord(nameOrId: string): PointRecord {
-    const record = this.#present.state.catalog.find(nameOrId)
-    if (record?.kind === 'snapshot') return record
-    throw notFound('snapshot', nameOrId)
-  }
 }
 
 function asUmbraError(error: unknown): UmbraError {
   if (error instanceof UmbraError) return error
   return new UmbraError('IO_FAILED', `Writing the volume failed: ${String(error)}`, {}, error)
-}
-
-function notFound(kind: string, nameOrId: string): UmbraError {
-  return new UmbraError('NOT_FOUND', `The volume has no ${kind} ${JSON.stringify(nameOrId)}`)
 }

@@ -1,0 +1,160 @@
+// The snapshots and bookmarks of an open volume: finding, making, deleting, leasing and opening them.
+//
+// Always true: what changes the catalog runs inside a cut and is durable when its promise resolves;
+// names are looked up when it runs, not when it was asked for. A pinned or leased snapshot is not
+// deleted here. A device of a snapshot answers only while the snapshot is in the catalog.
+
+import { UmbraError } from '../base/errors.ts'
+import type { BlockDevice } from '../storage/block-device.ts'
+import type { BlockStorage } from '../storage/block-storage.ts'
+import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
+import { type Lease, Leases } from './leases.ts'
+import type { Bookmark, Point, Snapshot, SnapshotSizes } from './points.ts'
+import type { Present } from './present.ts'
+import type { ReadTickets } from './read-tickets.ts'
+import { SnapshotDevice } from './snapshot-device.ts'
+
+/** What the points need of their volume. */
+export interface PointsHost {
+  readonly storage: BlockStorage
+  readonly uuid: string
+  readonly reads: ReadTickets
+  /** What is being built; another one after a transaction was dropped. */
+  present(): Present
+  /** Runs `action` in the next cut; resolves when it is durable. @throws UmbraError READ_ONLY, CLOSED */
+  inCut<T>(action: () => T): Promise<T>
+  /** @throws UmbraError CLOSED */
+  checkOpen(): void
+}
+
+export class VolumePoints {
+  readonly #host: PointsHost
+  readonly #leases = new Leases()
+
+  constructor(host: PointsHost) {
+    this.#host = host
+  }
+
+  // -- finding
+
+  /** Oldest first. */
+  snapshots(): Snapshot[] {
+    return this.#catalog.snapshots.map(asSnapshot)
+  }
+
+  /** Oldest first. */
+  bookmarks(): Bookmark[] {
+    return this.#catalog.bookmarks.map(asBookmark)
+  }
+
+  /** @throws UmbraError NOT_FOUND */
+  snapshot(nameOrId: string): Snapshot {
+    return asSnapshot(this.#snapshotRecord(nameOrId))
+  }
+
+  /** A snapshot or bookmark. @throws UmbraError NOT_FOUND */
+  point(nameOrId: string): Point {
+    const record = this.#record(nameOrId)
+    return record.kind === 'snapshot' ? asSnapshot(record) : asBookmark(record)
+  }
+
+  /** @throws UmbraError NOT_FOUND */
+  sizesOf(nameOrId: string): SnapshotSizes {
+    return this.#actions.sizesOf(this.#snapshotRecord(nameOrId))
+  }
+
+  /** Bytes that deleting all of these snapshots would free. @throws UmbraError NOT_FOUND */
+  freedIfDeleted(namesOrIds: readonly string[]): number {
+    return this.#actions.freedIfDeleted(namesOrIds.map((name) => this.#snapshotRecord(name)))
+  }
+
+  // -- changing
+
+  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
+  async createSnapshot(name: string): Promise<Snapshot> {
+    this.#actions.checkNew(name)
+    return asSnapshot(await this.#host.inCut(() => this.#actions.createSnapshot(name)))
+  }
+
+  /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
+  async deleteSnapshot(name: string, keepBookmark: boolean): Promise<void> {
+    await this.#host.inCut(() => {
+      const record = this.#snapshotRecord(name)
+      if (record.pinned) throw new UmbraError('PINNED', `Snapshot ${JSON.stringify(record.name)} is pinned`)
+      if (this.#leases.isHeld(record.id)) {
+        throw new UmbraError('LEASED', `Snapshot ${JSON.stringify(record.name)} is in use`)
+      }
+      this.#actions.deleteSnapshot(record, keepBookmark)
+    })
+  }
+
+  /** @throws UmbraError NOT_FOUND, READ_ONLY */
+  async setPinned(nameOrId: string, pinned: boolean): Promise<void> {
+    await this.#host.inCut(() => this.#actions.setPinned(this.#snapshotRecord(nameOrId), pinned))
+  }
+
+  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
+  async createBookmark(name: string): Promise<Bookmark> {
+    this.#actions.checkNew(name)
+    return asBookmark(await this.#host.inCut(() => this.#actions.createBookmark(name)))
+  }
+
+  /** @throws UmbraError NOT_FOUND, READ_ONLY */
+  async deleteBookmark(nameOrId: string): Promise<void> {
+    await this.#host.inCut(() => {
+      const record = this.#record(nameOrId)
+      if (record.kind !== 'bookmark') throw notFound('bookmark', nameOrId)
+      this.#actions.deleteBookmark(record)
+    })
+  }
+
+  // -- using
+
+  /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
+  lease(nameOrId: string): Lease {
+    return this.#leases.take(this.#snapshotRecord(nameOrId), this.#host.uuid)
+  }
+
+  /** A read-only device; it fails with EVICTED once the snapshot is deleted. @throws UmbraError NOT_FOUND */
+  open(nameOrId: string): BlockDevice {
+    const { id, name, root, epoch, blockCount } = this.#snapshotRecord(nameOrId)
+    const { storage, reads } = this.#host
+    const guard = {
+      check: () => {
+        this.#host.checkOpen()
+        if (this.#catalog.find(id)?.kind === 'snapshot') return
+        throw new UmbraError('EVICTED', `Snapshot ${JSON.stringify(name)} was deleted`)
+      },
+      beginRead: () => reads.begin(),
+      endRead: (ticket: number) => reads.end(ticket),
+    }
+    const { cache } = this.#host.present().state
+    return new SnapshotDevice(storage, { root, epoch, blockCount, cache, guard })
+  }
+
+  // -- inside
+
+  get #catalog() {
+    return this.#host.present().state.catalog
+  }
+
+  get #actions() {
+    return this.#host.present().actions
+  }
+
+  #record(nameOrId: string): PointRecord {
+    const record = this.#catalog.find(nameOrId)
+    if (record) return record
+    throw notFound('snapshot or bookmark', nameOrId)
+  }
+
+  #snapshotRecord(nameOrId: string): PointRecord {
+    const record = this.#catalog.find(nameOrId)
+    if (record?.kind === 'snapshot') return record
+    throw notFound('snapshot', nameOrId)
+  }
+}
+
+function notFound(kind: string, nameOrId: string): UmbraError {
+  return new UmbraError('NOT_FOUND', `The volume has no ${kind} ${JSON.stringify(nameOrId)}`)
+}
