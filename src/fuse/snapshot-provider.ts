@@ -7,6 +7,7 @@
 import type { FileSystem } from '../ext4/file-system.ts'
 
 export interface SnapshotEntry {
+  /** Text, unlike the names of requests, which are bytes. */
   readonly name: string
   readonly epoch: number
   readonly createdAtMs: number

@@ -84,11 +84,13 @@ export class SnapshotsDirectory extends RefusingOperations {
     _out: Attributes,
   ): undefined | Promise<Attributes> {
     if (this.#find(name) !== undefined) throw posixError('EEXIST')
-    return this.#create(name)
+    const text = textOf(name)
+    if (text === undefined) throw posixError('EINVAL', 'a name that is no UTF-8')
+    return this.#create(name, text)
   }
 
-  async #create(name: string): Promise<Attributes> {
-    await this.#provider.create(name)
+  async #create(name: string, text: string): Promise<Attributes> {
+    await this.#provider.create(text)
     const made = new Attributes()
     for (;;) {
       try {
@@ -114,7 +116,7 @@ export class SnapshotsDirectory extends RefusingOperations {
     const undo = await this.trees.retire(entry.epoch)
     try {
       // Another snapshot may have the name by now.
-      if (this.#find(entry.name)?.epoch !== entry.epoch) throw posixError('ENOENT')
+      if (this.#find(bytesOf(entry.name))?.epoch !== entry.epoch) throw posixError('ENOENT')
       await this.#provider.remove(entry.name)
     } catch (error) {
       undo()
@@ -134,7 +136,7 @@ export class SnapshotsDirectory extends RefusingOperations {
       const nextCookie = COOKIE_OF_EPOCH_0 + entry.epoch
       if (nextCookie <= cookie) continue
       const ino = this.trees.slotFor(entry.epoch) * SLOT_SPAN + ROOT_INO
-      if (!visit(this.#listed(entry.name, ino, nextCookie))) return
+      if (!visit(this.#listed(bytesOf(entry.name), ino, nextCookie))) return
     }
   }
 
@@ -153,7 +155,8 @@ export class SnapshotsDirectory extends RefusingOperations {
   }
 
   #find(name: string): SnapshotEntry | undefined {
-    return this.#provider.list().find((entry) => entry.name === name)
+    const text = textOf(name)
+    return this.#provider.list().find((entry) => entry.name === text)
   }
 
   #listed(name: string, ino: number, nextCookie: number): ListedEntry {
@@ -181,4 +184,15 @@ export class SnapshotsDirectory extends RefusingOperations {
       this.#changedNsec = 0
     }
   }
+}
+
+/** A request's name, one char a byte, as the text that names a snapshot; undefined: it is no UTF-8. */
+function textOf(name: string): string | undefined {
+  const text = Buffer.from(name, 'latin1').toString('utf8')
+  return bytesOf(text) === name ? text : undefined
+}
+
+/** The name of a snapshot as names are here: one char a byte. */
+function bytesOf(text: string): string {
+  return Buffer.from(text, 'utf8').toString('latin1')
 }

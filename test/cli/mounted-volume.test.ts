@@ -8,7 +8,9 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   statfsSync,
   statSync,
@@ -194,4 +196,29 @@ test('unmounting asks no other daemon: one that hangs would hold it up', NEEDS, 
   await umbra(['status', dir], { env })
   await umbra(['unmount', dir], { env })
   t.is(asked, 0)
+})
+
+test('a name that is not ASCII is one and the same to the command and below .snapshots', NEEDS, async (t) => {
+  const folder = tempFolder(t)
+  const mount = join(folder, 'mnt')
+  await umbra(['create', join(folder, 'v'), '--size', '64M'])
+  await mountVolume(t, join(folder, 'v'), mount)
+  writeFileSync(join(mount, 'file'), 'as it was')
+  await umbra(['snapshot', 'create', mount, 'grün 日'])
+  // The mount's own server is another process, so this one may touch it.
+  t.is(readFileSync(join(mount, '.snapshots/grün 日/file'), 'utf8'), 'as it was')
+  t.exception(() => mkdirSync(join(mount, '.snapshots/grün 日')), /EEXIST/)
+  mkdirSync(join(mount, '.snapshots/später'))
+  t.alike(readdirSync(join(mount, '.snapshots')), ['grün 日', 'später'])
+  const listed = await umbraJson<{ name: string }[]>(['snapshot', 'list', mount])
+  t.alike(
+    listed.map(({ name }) => name),
+    ['grün 日', 'später'],
+  )
+  const noText = Buffer.concat([Buffer.from(`${mount}/.snapshots/`), Buffer.of(0xff)])
+  t.exception(() => mkdirSync(noText), /EINVAL/)
+  await umbra(['snapshot', 'pin', mount, 'grün 日'])
+  t.exception(() => rmdirSync(join(mount, '.snapshots/grün 日')), /EBUSY/)
+  rmdirSync(join(mount, '.snapshots/später'))
+  t.is((await umbraJson<unknown[]>(['snapshot', 'list', mount])).length, 1)
 })
