@@ -4,12 +4,13 @@
 // Always true: the chain is verified before a file is made, and the file appears whole or not at all.
 // Where a volume stands, and what an apply that fails leaves, is image/volume-target.ts's to keep.
 
-import { closeSync, existsSync, openSync, readSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { UmbraError } from '../base/errors.ts'
 import { type ApplyResult, applyToRaw } from '../image/apply.ts'
 import { importToDevice, withChain } from '../image/import.ts'
 import type { LongWork } from '../image/pace.ts'
 import { sidecarPath } from '../image/sidecar.ts'
+import { isVolumeFile } from '../image/volume-file.ts'
 import { applyToVolume, importToVolume } from '../image/volume-target.ts'
 import { FileStorage } from '../storage/file-storage.ts'
 import { makeVolumeFile } from './create-volume.ts'
@@ -63,7 +64,7 @@ export async function applyImages(
   images: readonly string[],
   work: LongWork,
 ): Promise<ApplyResult> {
-  if (existsSync(sidecarPath(target)) && !isVolume(target)) return applyToRaw(target, images, work)
+  if (existsSync(sidecarPath(target)) && !isVolumeFile(target)) return applyToRaw(target, images, work)
   const { volumePath, client } = await locateVolume(target)
   client?.close()
   if (client) throw new UmbraError('BUSY', `${target} is mounted; unmount it before images are applied`)
@@ -73,17 +74,4 @@ export async function applyImages(
   } finally {
     await storage.close()
   }
-}
-
-const MAGIC = 'UMBRAVOL'
-
-function isVolume(path: string): boolean {
-  const bytes = Buffer.alloc(MAGIC.length)
-  const fd = openSync(path, 'r')
-  try {
-    readSync(fd, bytes, 0, bytes.byteLength, 0)
-  } finally {
-    closeSync(fd)
-  }
-  return bytes.toString('latin1') === MAGIC
 }

@@ -3,7 +3,7 @@
 //
 // Always true: until complete() is about to return, nothing under the final name was touched; after
 // discard(), or a complete() that threw, the temporary is gone. Without `force` an existing file is
-// never replaced, even one that appeared meanwhile (link(2) decides).
+// never replaced, even one that appeared meanwhile (link(2) decides); a volume is not even with it.
 
 import { randomBytes } from 'node:crypto'
 import {
@@ -24,6 +24,7 @@ import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { hasCode, UmbraError } from '../base/errors.ts'
 import { hostCall, hostError, writeFully } from './host-file.ts'
+import { isVolumeFile } from './volume-file.ts'
 
 const flushFile = promisify(fsync)
 const writeOnThread = promisify(write)
@@ -173,6 +174,7 @@ function placeFor(path: string, force: boolean): string {
   const place = hostCall(`Cannot open ${path}`, () => realpathSync(path))
   if (!lstatSync(place).isFile())
     throw new UmbraError('INVALID_ARGUMENT', `Not a regular file, and not replaced: ${path}`)
+  if (isVolumeFile(place)) throw new UmbraError('INVALID_ARGUMENT', `${path} is a volume, and not replaced`)
   return place
 }
 

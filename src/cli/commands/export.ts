@@ -3,6 +3,7 @@
 // Always true: it runs in its own process against the volume file while the mount stays in use; the
 // output file appears whole or not at all.
 
+import { statSync } from 'node:fs'
 import { dirname, extname, isAbsolute, relative, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { UmbraError } from '../../base/errors.ts'
@@ -87,9 +88,16 @@ function exportImage(
 
 /** The name is written relative to the new image's folder, unless it was given absolute. */
 function backingOf(output: string, backing: string): { name: string; format: string | null } {
+  if (isSameFile(output, backing))
+    throw new UmbraError('INVALID_ARGUMENT', `${output} is the backing file, and not replaced`)
   const layer = openLayer(backing)
   const format = layer.format
   layer.close()
   const name = isAbsolute(backing) ? backing : relative(dirname(resolve(output)), resolve(backing))
   return { name, format: format ?? extname(backing).slice(1) }
+}
+
+function isSameFile(path: string, other: string): boolean {
+  const [a, b] = [path, other].map((name) => statSync(name, { throwIfNoEntry: false }))
+  return a !== undefined && a.dev === b?.dev && a.ino === b.ino
 }
