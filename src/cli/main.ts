@@ -37,7 +37,6 @@ export async function buildProgram(name?: string): Promise<Command> {
     )
     .version(packageVersion(), '--version', 'print the version')
     .helpCommand(true)
-    .showHelpAfterError('(umbra COMMAND --help says more)')
     .addHelpText(
       'after',
       `\nVOLUME is a volume file or a mount point. Sizes take the suffixes K M G T.\n\n${exitCodesText()}`,
@@ -46,7 +45,9 @@ export async function buildProgram(name?: string): Promise<Command> {
   for (const [key, load] of Object.entries(COMMANDS)) {
     if (!isKnown || key === name) program.addCommand(await load())
   }
-  for (const command of allCommands(program)) command.exitOverride()
+  for (const command of allCommands(program)) {
+    command.exitOverride().configureOutput({ outputError: (text, write) => write(usageError(text)) })
+  }
   return program
 }
 
@@ -66,6 +67,15 @@ export async function runCli(argv: readonly string[]): Promise<void> {
     if (process.env['UMBRA_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack}\n`)
     process.exitCode = exitCodeOf(error)
   }
+}
+
+/** In one line, like every other error. */
+function usageError(text: string): string {
+  const what = text
+    .replace(/^error: /, '')
+    .trim()
+    .replaceAll('\n', ' ')
+  return `umbra: ${what} (umbra COMMAND --help says more)\n`
 }
 
 function allCommands(command: Command): Command[] {

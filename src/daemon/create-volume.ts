@@ -4,7 +4,7 @@
 // existing file is never replaced.
 
 import { randomBytes } from 'node:crypto'
-import { linkSync, lstatSync, rmSync } from 'node:fs'
+import { existsSync, linkSync, lstatSync, rmSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES, MIB, TIB } from '../base/units.ts'
@@ -49,6 +49,8 @@ export async function makeVolumeFile(
   }
   const place = resolve(path)
   refuseExisting(place)
+  if (!existsSync(dirname(place)))
+    throw new UmbraError('NOT_FOUND', `No such folder: ${dirname(place)}`, { path })
   const temporary = join(
     dirname(place),
     `.${basename(place).slice(0, 200)}.${randomBytes(6).toString('hex')}.partial`,

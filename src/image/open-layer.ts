@@ -95,6 +95,8 @@ export function openBelow(layers: ImageLayer[]): ImageLayer[] {
       const lowest = all[0]
       if (!lowest?.backing || lowest.identity?.base === null) return all
       const path = backingPath(lowest.path, lowest.backing)
+      if (lowest === layers[0] && layers.slice(1).some((layer) => layer.path === path))
+        throw new UmbraError('WRONG_BASE', `${lowest.path} goes on from ${path}, which must come before it`)
       if (seen.has(path) || all.length >= CHAIN_MAX)
         throw new UmbraError('BAD_IMAGE', `${lowest.path}: its backing files form a loop at ${path}`)
       seen.add(path)

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -35,10 +36,10 @@ test('a usage error exits with 2 and says how', async (t) => {
     ['create'],
     ['create', join(folder, 'v'), '--size'],
     ['mount', '--wrong', 'a', 'b'],
+    ['snapshot', 'creat', 'a'],
+    ['export', 'a', 'b', '--format', 'vmdk'],
   ]) {
-    const result = await umbra(args, { check: false })
-    t.is(result.code, 2, args.join(' '))
-    t.ok(result.stderr.length > 0)
+    await fails(t, 2, args)
   }
   await fails(t, 2, ['create', join(folder, 'v'), '--size', 'much'])
   await fails(t, 2, ['create', join(folder, 'v'), '--size', '17T'])
@@ -165,4 +166,28 @@ test('an export on a full disk fails in one line and leaves nothing behind', req
     join(folder, 'two.img'),
   ])
   t.absent(existsSync(join(folder, 'two.img')))
+})
+
+test('--force replaces neither a volume nor the image that the new one needs', async (t) => {
+  const folder = tempFolder(t)
+  const at = (name: string) => join(folder, name)
+  const link = at('link')
+  await umbra(['create', at('v'), '--size', '64M'])
+  await umbra(['snapshot', 'create', at('v'), 'one'])
+  await umbra(['snapshot', 'create', at('v'), 'two'])
+  await umbra(['export', at('v'), 'one', '--format', 'qcow2', '-o', at('one.qcow2')])
+  symlinkSync(at('v'), link)
+  const volume = readFileSync(at('v'))
+  const image = readFileSync(at('one.qcow2'))
+
+  for (const output of [at('v'), link]) {
+    await fails(t, 2, ['export', at('v'), 'one', '--format', 'raw', '--force', '-o', output])
+    await fails(t, 2, ['export', at('v'), 'one', '--format', 'qcow2', '--force', '-o', output])
+  }
+  const delta = ['export', at('v'), 'two', '--since', 'one', '--format', 'qcow2']
+  await fails(t, 2, [...delta, '--backing', at('one.qcow2'), '--force', '-o', at('one.qcow2')])
+
+  t.ok(readFileSync(at('v')).equals(volume), 'the volume is as it was')
+  t.ok(readFileSync(at('one.qcow2')).equals(image), 'so is the image')
+  t.alike(readdirSync(folder).sort(), ['link', 'one.qcow2', 'v'], 'nothing was left behind')
 })

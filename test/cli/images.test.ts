@@ -77,6 +77,9 @@ test(
     t.is(await code(['import', at('two.qcow2'), '-o', at('x')]), 9, 'a delta without its base')
     t.is(await code(['import', at('one.qcow2'), at('three.qcow2'), '-o', at('x')]), 9, 'a gap')
     t.is(await code(['import', at('one.qcow2'), at('bad.qcow2'), '-o', at('x')]), 10, 'damage')
+    const delta = ['export', at('v'), 'two', '--since', 'one', '--format', 'qcow2']
+    await umbra([...delta, '--backing', at('one.qcow2'), '-o', at('backed.qcow2')])
+    t.is(await code(['import', at('backed.qcow2'), at('one.qcow2'), '-o', at('x')]), 9, 'the base last')
     t.absent(existsSync(at('x')))
     await umbra(['import', at('one.qcow2'), '-o', at('w')])
     const before = readFileSync(at('w'))
