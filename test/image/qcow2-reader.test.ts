@@ -130,14 +130,10 @@ test('openChain() refuses what it cannot read, by name', async (t) => {
   await rejectsWith(t, open('extended'), 'UNSUPPORTED_FEATURE', 'extended L2')
   await tool('qemu-img', 'create', '-f', 'qcow2', '-o', `data_file=${at('data')}`, at('external'), '1M')
   await rejectsWith(t, open('external'), 'UNSUPPORTED_FEATURE', 'external data file')
-  const secret = [
-    '--object',
-    'secret,id=s,data=x',
-    '-o',
-    'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10',
-  ]
-  await tool('qemu-img', 'create', '-f', 'qcow2', ...secret, at('luks'), '1M')
-  await rejectsWith(t, open('luks'), 'UNSUPPORTED_FEATURE', 'encryption')
+  // AES, not LUKS: qemu measures the processor to make a LUKS key, and gives up on a busy machine.
+  const secret = ['--object', 'secret,id=s,data=x', '-o', 'encrypt.format=aes,encrypt.key-secret=s']
+  await tool('qemu-img', 'create', '-f', 'qcow2', ...secret, at('aes'), '1M')
+  await rejectsWith(t, open('aes'), 'UNSUPPORTED_FEATURE', 'encryption')
   await tool('qemu-img', 'create', '-f', 'vmdk', at('disk.vmdk'), '1M')
   await rejectsWith(t, open('disk.vmdk'), 'UNSUPPORTED_FEATURE', 'vmdk')
   await tool('qemu-img', 'create', '-u', '-f', 'qcow2', '-b', 'nbd:localhost:1', '-F', 'raw', at('nbd'), '1M')

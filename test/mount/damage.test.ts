@@ -179,7 +179,13 @@ async function mountDamaged({ lab, tree }: Sample, damaged: string, where: strin
     const found = treeDifferences(tree, shown, ['atime'])
     if (found.length > 4) problems.push(`mount ${where}: ${found.length} paths differ: ${found[0]}`)
   }
-  writeFileSync(join(lab.dir, 'written'), 'x')
+  try {
+    writeFileSync(join(lab.dir, 'written'), 'x')
+  } catch (error) {
+    // What a new file needs may be what was hit.
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (!['EIO', 'EROFS'].includes(code)) problems.push(`write ${where}: ${String(error)}`)
+  }
   const unmounted = await umbra(['unmount', lab.dir], limits)
   problems.push(...misbehaviour(`unmount ${where}`, unmounted))
   if (isMountPoint(lab.dir)) {
