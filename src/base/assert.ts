@@ -9,8 +9,3 @@ export class AssertionError extends Error {
 export function assert(condition: boolean, claim: string): asserts condition {
   if (!condition) throw new AssertionError(`Broken invariant: ${claim}`)
 }
-
-/** For the end of an exhaustive switch: compiles only when no case is left. */
-export function unreachable(value: never): never {
-  throw new AssertionError(`Broken invariant: unexpected value ${String(value)}`)
-}

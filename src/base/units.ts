@@ -9,12 +9,6 @@ export const MIB = 1024 * KIB
 export const GIB = 1024 * MIB
 export const TIB = 1024 * GIB
 
-/** A half-open range of bytes. */
-export interface ByteRange {
-  readonly offsetBytes: number
-  readonly lengthBytes: number
-}
-
 /** A half-open range of 4096-byte blocks. */
 export interface BlockRange {
   readonly blockIndex: number

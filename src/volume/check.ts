@@ -8,7 +8,6 @@
 // memory is a bitmap of the groups in use and the runs that one step of the line dropped.
 
 import { UmbraError } from '../base/errors.ts'
-import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { Allocator } from './allocator.ts'
 import { Catalog, type PointRecord } from './catalog.ts'
@@ -208,9 +207,4 @@ export class VolumeCheck {
 
 function nameOf(point: PointRecord): string {
   return `${point.kind} ${point.name}`
-}
-
-/** For messages: bytes of so many blocks. */
-export function leakedBytes(report: CheckReport): number {
-  return report.leaks.blockCount * BLOCK_SIZE_BYTES
 }

@@ -26,7 +26,6 @@ import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 assert(new Uint8Array(Uint32Array.of(1).buffer)[0] === 1, 'the host is little endian')
 
 export const ENTRIES_PER_NODE = 256
-export const ENTRY_SIZE_BYTES = 16
 export const WORDS_PER_NODE = BLOCK_SIZE_BYTES / 4
 export const TREE_LEVELS_MAX = 4
 

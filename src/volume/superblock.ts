@@ -190,11 +190,6 @@ export function hasGoodChecksum(block: Uint8Array): boolean {
   return superblockChecksum(block) === viewOf(block).getUint32(CHECKSUM_OFFSET, true)
 }
 
-/** The transaction number, which has its place in every version; for blocks with a good checksum. */
-export function superblockTransaction(block: Uint8Array): number {
-  return SUPERBLOCK.fields.transaction.get(viewOf(block), 0)
-}
-
 function viewOf(block: Uint8Array): DataView {
   return new DataView(block.buffer, block.byteOffset, block.byteLength)
 }
