@@ -61,7 +61,7 @@ function statusText(status: VolumeStatus): string {
     ['mounted at', status.mountPoint ?? '-'],
     ...(status.mountedSnapshot === null ? [] : [['shows snapshot', status.mountedSnapshot] as const]),
     ['daemon', daemon],
-    ['state', `${state}${status.readOnly ? ', read-only' : ''}`],
+    ['state', `${state}${status.readOnly && status.daemon ? ', read-only' : ''}`],
     ['epoch', String(status.epoch)],
     ['transaction', `${status.transaction}, durable up to ${status.durableTransaction}`],
     ['snapshots', `${status.snapshots}, bookmarks ${status.bookmarks}`],
