@@ -17,6 +17,14 @@ export function printResult<T>(options: JsonOption, value: T, text: (value: T) =
   if (shown !== '') process.stdout.write(`${shown}\n`)
 }
 
+/** Names may hold any byte but '/' and NUL: what would move the cursor is shown as `\\x0a`. */
+export function visibleText(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => {
+    return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`
+  })
+}
+
 /** A plain table without borders. */
 export function tableText(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const table = new Table({
@@ -40,7 +48,7 @@ export function tableText(head: readonly string[], rows: readonly (readonly stri
       middle: '',
     },
   })
-  for (const row of rows) table.push([...row])
+  for (const row of rows) table.push(row.map(visibleText))
   return table
     .toString()
     .split('\n')
@@ -51,7 +59,7 @@ export function tableText(head: readonly string[], rows: readonly (readonly stri
 /** Names with their values, one a line. */
 export function listText(entries: readonly (readonly [string, string])[]): string {
   const width = Math.max(...entries.map(([name]) => name.length))
-  return entries.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n')
+  return entries.map(([name, value]) => `${name.padEnd(width)}  ${visibleText(value)}`).join('\n')
 }
 
 export function dateText(ms: number): string {

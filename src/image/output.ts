@@ -51,7 +51,7 @@ export class OutputFile {
     this.path = placeFor(path, this.#force)
     const suffix = randomBytes(6).toString('hex')
     this.#temporary = join(dirname(this.path), `.${basename(this.path).slice(0, 200)}.${suffix}.partial`)
-    this.fd = hostCall(`Cannot create ${path}`, () => openSync(this.#temporary, 'wx+', 0o666))
+    this.fd = hostCall(`Cannot create ${path}`, () => openSync(this.#temporary, 'wx+', 0o600))
   }
 
   write(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceOffset: number): void {

@@ -3,7 +3,7 @@
 import { Command } from 'commander'
 import { openControl } from '../../daemon/open-control.ts'
 import type { Bookmark } from '../../volume/points.ts'
-import { dateText, type JsonOption, printResult, tableText } from '../output.ts'
+import { dateText, type JsonOption, printResult, tableText, visibleText } from '../output.ts'
 
 export function bookmarkCommand(): Command {
   const bookmark = new Command('bookmark').description('keep points of the history without their blocks')
@@ -18,7 +18,7 @@ export function bookmarkCommand(): Command {
       printResult(
         options,
         await control.volume.createBookmark(name),
-        (made) => `bookmark ${made.name} at epoch ${made.epoch}`,
+        (made) => `bookmark ${visibleText(made.name)} at epoch ${made.epoch}`,
       )
     })
   bookmark
@@ -39,7 +39,7 @@ export function bookmarkCommand(): Command {
     .action(async (argument: string, name: string, options: JsonOption) => {
       await using control = await openControl(argument, { write: true })
       await control.volume.deleteBookmark(name)
-      printResult(options, { deleted: name }, () => `bookmark ${name} is deleted`)
+      printResult(options, { deleted: name }, () => `bookmark ${visibleText(name)} is deleted`)
     })
   return bookmark
 }

@@ -5,7 +5,15 @@ import { formatSize } from '../../base/units.ts'
 import type { SnapshotDetails } from '../../daemon/control-protocol.ts'
 import { openControl } from '../../daemon/open-control.ts'
 import { rollBack } from '../../daemon/roll-back.ts'
-import { dateText, type JsonOption, listText, millisecondsText, printResult, tableText } from '../output.ts'
+import {
+  dateText,
+  type JsonOption,
+  listText,
+  millisecondsText,
+  printResult,
+  tableText,
+  visibleText,
+} from '../output.ts'
 
 export function snapshotCommand(): Command {
   const snapshot = new Command('snapshot').description('take, list and remove snapshots')
@@ -33,7 +41,7 @@ function create(): Command {
         options,
         value,
         () =>
-          `snapshot ${name}: flush ${millisecondsText(taken.flushMs)}, cut ${millisecondsText(taken.cutMs)}`,
+          `snapshot ${visibleText(name)}: flush ${millisecondsText(taken.flushMs)}, cut ${millisecondsText(taken.cutMs)}`,
       )
     },
   )
@@ -70,7 +78,7 @@ function remove(): Command {
       printResult(
         options,
         { deleted: name, ...result },
-        () => `snapshot ${name} is deleted, ${formatSize(result.freedBytes)} freed`,
+        () => `snapshot ${visibleText(name)} is deleted, ${formatSize(result.freedBytes)} freed`,
       )
     })
 }
@@ -84,7 +92,8 @@ function rollback(): Command {
     printResult(
       options,
       { rolledBackTo: name, undo: result.undoName },
-      () => `the present is now what ${name} is; what it was is kept as snapshot ${result.undoName}`,
+      () =>
+        `the present is now what ${visibleText(name)} is; what it was is kept as snapshot ${result.undoName}`,
     )
   })
 }
@@ -95,7 +104,11 @@ function pin(pinned: boolean): Command {
     async (argument: string, name: string, options: JsonOption) => {
       await using control = await openControl(argument, { write: true })
       const snapshot = await control.volume.pinSnapshot(name, pinned)
-      printResult(options, snapshot, () => `snapshot ${name} is ${pinned ? 'pinned' : 'no longer pinned'}`)
+      printResult(
+        options,
+        snapshot,
+        () => `snapshot ${visibleText(name)} is ${pinned ? 'pinned' : 'no longer pinned'}`,
+      )
     },
   )
 }
