@@ -3,6 +3,7 @@
 
 // deadline 240
 
+import { spawnSync } from 'node:child_process'
 import { appendFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { type Assertion } from 'brittle'
@@ -70,8 +71,8 @@ test(
     await assertWhole(t, stage.within('repacked', 'clone'), 'the second snapshot')
     t.alike(await differences(clone, stage.within('repacked', 'clone')), [], 'which is the live tree')
     t.alike(
-      (await differences(source, stage.within('cloned', 'clone'), '--exclude=.git')).filter(
-        (line) => / differ$/.test(line) && !isModified(source, line),
+      (await differences(SOURCE, stage.within('cloned', 'clone'), '--exclude=.git')).filter(
+        (line) => / differ$/.test(line) && !isModified(SOURCE, line),
       ),
       [],
       'and the first has the source’s files',
