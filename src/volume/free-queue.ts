@@ -8,6 +8,7 @@
 // is in flight.
 
 import type { Allocator } from './allocator.ts'
+import { BLOCKS_PER_GROUP } from './group-layout.ts'
 import type { MetadataPool } from './metadata-pool.ts'
 import type { Puncher } from './puncher.ts'
 import type { ReadTickets } from './read-tickets.ts'
@@ -133,7 +134,7 @@ export class FreeQueue {
 }
 
 function startsGroup(block: number): boolean {
-  return block % 32768 === 0
+  return block % BLOCKS_PER_GROUP === 0
 }
 
 /** The runs sorted by place, neighbours merged. */

@@ -3,11 +3,10 @@
 import type { Assertion } from 'brittle'
 import { Ext4, type Ext4Options } from '../../src/ext4/ext4.ts'
 import type { Inode } from '../../src/ext4/inode.ts'
-import { type FormatOptions, formatExt4 } from '../../src/ext4/mkfs.ts'
+import type { FormatOptions } from '../../src/ext4/mkfs.ts'
 import { FileStorage } from '../../src/storage/file-storage.ts'
 import { PlainDevice } from '../../src/storage/plain-device.ts'
-import { e2fsck } from './e2fsck.ts'
-import { sparseFile } from './ext4-image.ts'
+import { assertClean, formattedFile } from './ext4-image.ts'
 
 export const ROOT = { uid: 0, gid: 0, pid: 1 } as const
 
@@ -41,9 +40,7 @@ export async function openFiles(path: string, options: Ext4Options = {}): Promis
     root: fs.inode(2),
     async check(t, comment) {
       if (!fs.readOnly) await device.commit()
-      const verdict = e2fsck(path)
-      t.ok(verdict.clean, `e2fsck finds nothing: ${comment}`)
-      if (!verdict.clean) t.comment(verdict.output.slice(0, 4000))
+      assertClean(t, path, comment)
     },
     async reopen() {
       await close()
@@ -60,12 +57,7 @@ export async function makeFiles(
   format: FormatOptions = {},
   options: Ext4Options = {},
 ): Promise<Ext4Files> {
-  const path = sparseFile(t, sizeBytes)
-  const storage = await FileStorage.open(path, { lock: 'none' })
-  const device = new PlainDevice(storage)
-  formatExt4(device, format)
-  await device.commit()
-  await storage.close()
+  const path = await formattedFile(t, sizeBytes, format)
   const files = await openFiles(path, options)
   t.teardown(() => files.close(), { order: 1 })
   return files

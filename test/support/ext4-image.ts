@@ -53,9 +53,7 @@ export async function openImage(path: string, options: StructureOptions = {}): P
     data: new FileData(core),
     async check(t, comment) {
       await device.commit()
-      const verdict = e2fsck(path)
-      t.ok(verdict.clean, `e2fsck finds nothing: ${comment}`)
-      if (!verdict.clean) t.comment(verdict.output.slice(0, 4000))
+      assertClean(t, path, comment)
     },
     async reopen() {
       await close()
@@ -65,18 +63,35 @@ export async function openImage(path: string, options: StructureOptions = {}): P
   }
 }
 
-export async function makeImage(
+/** Demands that e2fsck find nothing in an image. */
+export function assertClean(t: Assertion, path: string, comment: string): void {
+  const verdict = e2fsck(path)
+  t.ok(verdict.clean, `e2fsck finds nothing: ${comment}`)
+  if (!verdict.clean) t.comment(verdict.output.slice(0, 4000))
+}
+
+/** A freshly formatted image file; removed at teardown. */
+export async function formattedFile(
   t: Pick<Assertion, 'teardown'>,
   sizeBytes: number,
   format: FormatOptions = {},
-  options: StructureOptions = {},
-): Promise<Ext4Image> {
+): Promise<string> {
   const path = sparseFile(t, sizeBytes)
   const storage = await FileStorage.open(path, { lock: 'none' })
   const device = new PlainDevice(storage)
   formatExt4(device, format)
   await device.commit()
   await storage.close()
+  return path
+}
+
+export async function makeImage(
+  t: Pick<Assertion, 'teardown'>,
+  sizeBytes: number,
+  format: FormatOptions = {},
+  options: StructureOptions = {},
+): Promise<Ext4Image> {
+  const path = await formattedFile(t, sizeBytes, format)
   return openImage(path, options)
 }
 
