@@ -35,6 +35,17 @@ const ERRNO_OF = {
   NOT_PERMITTED: 'EPERM',
   WRONG_BASE: 'EINVAL',
   BAD_IMAGE: 'EINVAL',
+  // what the shadow copy service reports
+  BAD_STATE: 'EINVAL',
+  SET_IN_PROGRESS: 'EBUSY',
+  VOLUME_NOT_SUPPORTED: 'EOPNOTSUPP',
+  WRITER_FAILED: 'EIO',
+  FREEZE_TIMED_OUT: 'ETIMEDOUT',
+  HOLD_TIMED_OUT: 'ETIMEDOUT',
+  INVALID_DOCUMENT: 'EINVAL',
+  NO_BASE: 'ENOENT',
+  BROKEN_CHAIN: 'EIO',
+  RESTORE_REFUSED: 'EBUSY',
   // what the file system reports: the code is the errno name
   E2BIG: 'E2BIG',
   EACCES: 'EACCES',

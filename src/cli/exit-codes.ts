@@ -54,11 +54,15 @@ export const EXIT_CODES: readonly ExitCode[] = [
   },
   { code: 8, meaning: 'no space left', errors: ['OUT_OF_SPACE', 'ENOSPC', 'EFBIG', 'EMLINK'] },
   { code: 9, meaning: 'the image does not follow on its base', errors: ['WRONG_BASE'] },
-  { code: 10, meaning: 'the image is malformed or damaged', errors: ['BAD_IMAGE'] },
+  {
+    code: 10,
+    meaning: 'the image or document is malformed or damaged',
+    errors: ['BAD_IMAGE', 'INVALID_DOCUMENT'],
+  },
   {
     code: 11,
     meaning: 'not possible on this machine or just now: a part is missing, a daemon does not answer',
-    errors: ['UNAVAILABLE', 'TIMED_OUT', 'EOPNOTSUPP', 'ENOSYS', 'ENOTTY'],
+    errors: ['UNAVAILABLE', 'TIMED_OUT', 'VOLUME_NOT_SUPPORTED', 'EOPNOTSUPP', 'ENOSYS', 'ENOTTY'],
   },
   {
     code: 12,
@@ -66,6 +70,24 @@ export const EXIT_CODES: readonly ExitCode[] = [
     errors: ['NOT_PERMITTED', 'READ_ONLY', 'EACCES', 'EPERM', 'EROFS', 'EBADF', 'EISDIR', 'ELOOP', 'EXDEV'],
   },
   { code: 13, meaning: 'the snapshot was dropped to make room while it was read', errors: ['EVICTED'] },
+  {
+    code: 14,
+    meaning:
+      'there is no complete backup to build on, or its chain is broken (--or-full takes a full instead)',
+    errors: ['NO_BASE', 'BROKEN_CHAIN'],
+  },
+  {
+    code: 15,
+    meaning:
+      'the shadow copy was not made: a writer refused or failed, or took too long; nothing is left of it',
+    errors: ['WRITER_FAILED', 'FREEZE_TIMED_OUT', 'HOLD_TIMED_OUT', 'BAD_STATE', 'SET_IN_PROGRESS'],
+  },
+  { code: 16, meaning: 'done in part: what failed is listed', errors: [] },
+  {
+    code: 17,
+    meaning: 'the restore was refused before anything was written: a target is in use or cannot be replaced',
+    errors: ['RESTORE_REFUSED'],
+  },
   { code: 130, meaning: 'interrupted (Ctrl-C); what was half made is gone', errors: ['ABORTED'] },
 ]
 
