@@ -92,6 +92,8 @@ export class Catalog {
   readonly #byId = new Map<string, PointRecord>()
   readonly #freeSlots: number[] = []
   readonly #changed = new Set<number>()
+  /** Blocks in the dead lists of all snapshots. */
+  #deadBlocks = 0
   /** Snapshots, oldest first. */
   #snapshots: PointRecord[] = []
   #bookmarks: PointRecord[] = []
@@ -116,6 +118,10 @@ export class Catalog {
 
   get bookmarks(): readonly PointRecord[] {
     return this.#bookmarks
+  }
+
+  get deadBlocks(): number {
+    return this.#deadBlocks
   }
 
   get isDirty(): boolean {
@@ -166,7 +172,7 @@ export class Catalog {
   }
 
   remove(record: PointRecord): void {
-    this.#take(record)
+    this.#take(this.#records[record.slot] ?? record)
     this.#records[record.slot] = undefined
     this.#freeSlots.push(record.slot)
     this.#changed.add(record.slot)
@@ -198,11 +204,13 @@ export class Catalog {
 
   #put(record: PointRecord): void {
     this.#records[record.slot] = record
+    this.#deadBlocks += record.deadBlocks
     this.#byName.set(record.name, record)
     this.#byId.set(record.id, record)
   }
 
   #take(record: PointRecord): void {
+    this.#deadBlocks -= record.deadBlocks
     this.#byName.delete(record.name)
     this.#byId.delete(record.id)
     const list = this.#list(record)

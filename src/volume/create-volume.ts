@@ -15,6 +15,7 @@ import { GroupTable } from './group-table.ts'
 import { levelsFor } from './map-node.ts'
 import { SIDE_TABLE_LEVELS } from './side-table.ts'
 import { emptyRoot } from './small-object.ts'
+import { checkPolicy, DEFAULT_POLICY, type SpacePolicy } from './space-policy.ts'
 import {
   BLOCK_COUNT_MAX,
   BLOCK_COUNT_MIN,
@@ -30,6 +31,8 @@ export interface CreateOptions {
   readonly uuid?: string
   /** Up to 64 bytes of UTF-8. */
   readonly label?: string
+  /** Default: no limits, evict-oldest. */
+  readonly policy?: SpacePolicy
 }
 
 /** Looked at before anything is written: contents there mean the storage is in use. */
@@ -48,6 +51,8 @@ export async function createVolume(storage: BlockStorage, options: CreateOptions
   if (Buffer.byteLength(label) > LABEL_BYTES_MAX || label.includes('\0')) {
     throw new UmbraError('INVALID_ARGUMENT', `A label has ${LABEL_BYTES_MAX} bytes at most`)
   }
+  const policy = options.policy ?? DEFAULT_POLICY
+  checkPolicy(policy)
   refuseContents(storage)
   storage.truncate(BLOCKS_PER_GROUP * BLOCK_SIZE_BYTES)
   const table = GroupTable.fresh(storage)
@@ -70,6 +75,7 @@ export async function createVolume(storage: BlockStorage, options: CreateOptions
     sideTable: { root: emptyRoot(SIDE_TABLE_LEVELS), size: 0 },
     toFree: EMPTY_LIST,
     tables: table.tables,
+    policy,
     readOnlyFeatures: 0,
     compatibleFeatures: 0,
   }

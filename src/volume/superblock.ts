@@ -15,6 +15,7 @@ import { uuidBytes, uuidText } from '../base/uuid.ts'
 import { BLOCKS_PER_GROUP, GROUPS_MAX, GROUPS_PER_TABLE, TABLES_MAX } from './group-layout.ts'
 import { BIRTH_MAX, levelsFor, TREE_LEVELS_MAX } from './map-node.ts'
 import type { TreeRoot } from './points.ts'
+import { decodePolicy, encodePolicy, type SpacePolicy } from './space-policy.ts'
 
 export const VOLUME_MAGIC = 'UMBRAVOL'
 export const FORMAT_VERSION = 1
@@ -77,7 +78,13 @@ export const SUPERBLOCK = struct('Superblock', BLOCK_SIZE_BYTES, {
   /** Blocks the present refers to: data and map nodes. */
   liveBlocks: u64le(224),
   label: bytes(232, LABEL_BYTES_MAX),
-  reserved: zeros(296, TABLE_ENTRIES_OFFSET - 296),
+  /** Bytes that snapshots alone may hold; 0: no limit. */
+  snapshotLimitBytes: u64le(296),
+  /** Snapshots there may be; 0: no limit. */
+  snapshotCountLimit: u32le(304),
+  /** Bit 0: protect snapshots rather than live writes. */
+  policyFlags: u32le(308),
+  reserved: zeros(312, TABLE_ENTRIES_OFFSET - 312),
   tables: bytes(TABLE_ENTRIES_OFFSET, TABLES_MAX * TABLE_ENTRY.sizeBytes),
   checksum: u32le(CHECKSUM_OFFSET),
 })
@@ -119,6 +126,7 @@ export interface Superblock {
   readonly toFree: ListPointer
   /** Current home and checksum of each table block. */
   readonly tables: readonly { readonly checksum: number; readonly home: number }[]
+  readonly policy: SpacePolicy
   /** Feature bits for readers that only read, kept as found. */
   readonly readOnlyFeatures: number
   readonly compatibleFeatures: number
@@ -169,6 +177,7 @@ export function encodeSuperblock(value: Superblock): Uint8Array {
     toFreeCount: value.toFree.blockCount,
     liveBlocks: value.liveBlocks,
     label: new TextEncoder().encode(value.label),
+    ...encodePolicy(value.policy),
     tables,
     checksum: 0,
   })
@@ -266,6 +275,7 @@ function meaningOf(block: Uint8Array): Superblock {
       blockCount: raw.toFreeCount,
     },
     tables,
+    policy: decodePolicy(raw),
     readOnlyFeatures: raw.readOnlyFeatures,
     compatibleFeatures: raw.compatibleFeatures,
   }

@@ -22,6 +22,7 @@ import { Puncher } from './puncher.ts'
 import { RadixTree, type TreeOwner } from './radix-tree.ts'
 import type { ReadTickets } from './read-tickets.ts'
 import { SideTable } from './side-table.ts'
+import type { SpacePolicy } from './space-policy.ts'
 import type { Superblock } from './superblock.ts'
 import { ToFreeList } from './to-free-list.ts'
 import { WriteAhead } from './write-ahead.ts'
@@ -54,6 +55,7 @@ export class VolumeState implements TreeOwner {
   epoch: number
   /** Blocks the present refers to: data and nodes. */
   liveBlocks: number
+  policy: SpacePolicy
   /** Set by whatever changes the state without making a node dirty. */
   isDirty = false
   /** The superblock of the last cut, or the one opened. */
@@ -85,6 +87,7 @@ export class VolumeState implements TreeOwner {
     this.transaction = superblock.transaction + 1
     this.epoch = superblock.epoch
     this.liveBlocks = superblock.liveBlocks
+    this.policy = superblock.policy
     this.lastCut = superblock
   }
 
@@ -173,9 +176,15 @@ export class VolumeState implements TreeOwner {
 
   /** Blocks that only snapshots hold. */
   get deadBlocks(): number {
-    let sum = this.deadList.blockCount
-    for (const snapshot of this.catalog.snapshots) sum += snapshot.deadBlocks
-    return sum
+    return this.deadList.blockCount + this.catalog.deadBlocks
+  }
+
+  /** What snapshots alone may hold; Infinity: anything. */
+  get limitBlocks(): number {
+    const { snapshotLimitBytes } = this.policy
+    return snapshotLimitBytes === null
+      ? Number.POSITIVE_INFINITY
+      : Math.floor(snapshotLimitBytes / BLOCK_SIZE_BYTES)
   }
 
   /** @param blockCount virtual size of the volume */
@@ -222,6 +231,7 @@ export class VolumeState implements TreeOwner {
       physicalBlockCount: this.allocator.physicalBlockCount,
       liveRoot: this.map.root,
       liveBlocks: this.liveBlocks,
+      policy: this.policy,
       catalog: this.catalog.pointer,
       deadList: this.deadList.pointer,
       sideTable: this.sideTable.pointer,
