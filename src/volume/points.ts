@@ -66,3 +66,25 @@ export interface SpaceReport {
   readonly pendingFreeBytes: number
   readonly virtualBytes: number
 }
+
+/** Something that happened about the room that snapshots have. */
+export interface SpaceEvent {
+  /** They come near their limit; one was dropped; live writes are refused for them; are no longer. */
+  readonly kind: 'warning' | 'evicted' | 'area-full' | 'room-again'
+  readonly atMs: number
+  readonly message: string
+  /** Name of the snapshot that was dropped. */
+  readonly snapshot: string | null
+  /** What snapshots alone held then. */
+  readonly usedBytes: number
+  readonly limitBytes: number | null
+}
+
+/** Why live writes are refused for the snapshots' sake. */
+export interface SpaceFault {
+  readonly kind: 'area-full'
+  /** The policy's limit, or a host without room. */
+  readonly cause: 'limit' | 'host'
+  readonly sinceMs: number
+  readonly message: string
+}

@@ -3,7 +3,7 @@
 
 import type { BlockStorage } from '../storage/block-storage.ts'
 import type { ReadTickets } from './read-tickets.ts'
-import { Room } from './room.ts'
+import { type LimitKeeper, Room } from './room.ts'
 import { SnapshotActions } from './snapshot-actions.ts'
 import type { Superblock } from './superblock.ts'
 import { VolumeState } from './volume-state.ts'
@@ -22,9 +22,10 @@ export class Present {
     reads: ReadTickets,
     cacheBytes: number,
     noteWrite: () => void,
+    keeper: LimitKeeper,
   ) {
     this.state = new VolumeState(storage, superblock, reads, cacheBytes)
-    this.room = new Room(this.state, superblock.blockCount)
+    this.room = new Room(this.state, superblock.blockCount, keeper)
     this.writer = new Writer(this.state, this.room, noteWrite)
     this.actions = new SnapshotActions(this.state, this.room, superblock.blockCount)
   }

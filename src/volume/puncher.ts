@@ -3,7 +3,7 @@
 // Always true: a range being punched is taken in the allocator, so that nothing can be written
 // there meanwhile; only ranges that are still free when their turn comes are punched. Runs shorter
 // than 64 blocks are left: punching costs as much for one block as for a MiB, and small holes are
-// what small writes reuse soonest. A failed punch ends punching for good; it loses only space.
+// what small writes reuse soonest, unless the host is full. A failed punch ends punching for good; it loses only space.
 
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
@@ -19,6 +19,8 @@ export class Puncher {
   #running: Promise<void> | undefined
   #stopped: boolean
   #queuedBlocks = 0
+  /** Every free block is given back: the host has no room left. */
+  isThorough = false
 
   constructor(storage: BlockStorage, allocator: Allocator) {
     this.#storage = storage
@@ -76,7 +78,11 @@ export class Puncher {
     const from = Math.max(groupFirst, start - PUNCH_BLOCKS_MIN)
     const end = Math.min(groupFirst + BLOCKS_PER_GROUP, start + count + PUNCH_BLOCKS_MIN)
     for (const run of [...this.#allocator.freeRuns(from, end - from)]) {
-      if (run.count < PUNCH_BLOCKS_MIN || run.start >= start + count || run.start + run.count <= start)
+      if (
+        (run.count < PUNCH_BLOCKS_MIN && !this.isThorough) ||
+        run.start >= start + count ||
+        run.start + run.count <= start
+      )
         continue
       this.#allocator.take(run)
       try {

@@ -2,8 +2,10 @@
 //
 // Always true: before anything changes, the pool holds enough blocks, reserved from the host, for
 // the change, for what the file system has claimed, and for the commit; operations that do not give
-// space back also leave a reserve for those that do. So commits never fail for lack of space.
+// space back also leave a reserve for those that do. So commits never fail for lack of space. Nor does
+// anything change that would have snapshots hold more than they may, unless older ones go for it.
 
+import { UmbraError } from '../base/errors.ts'
 import type { VolumeState } from './volume-state.ts'
 
 /** Blocks kept for unlink, truncate, discard and deleting snapshots: 1 MiB. */
@@ -12,15 +14,25 @@ export const FREEING_RESERVE_BLOCKS = 256
 const COMMIT_BLOCKS = 40
 const ENTRIES_PER_LIST_NODE = 500
 
+/** Who decides what happens when snapshots hold as much as they may. */
+export interface LimitKeeper {
+  /** Whether older snapshots may go, so that live writes go on. */
+  readonly canEvict: boolean
+  /** Snapshots hold more than they may: it is time for the next cut. */
+  overLimit(): void
+}
+
 export class Room {
   readonly #state: VolumeState
   /** Virtual size of the volume. */
   readonly blockCount: number
+  readonly #keeper: LimitKeeper
   /** File-system blocks that are or may become dirty before the next cut. */
   #claimedBlocks = 0
 
-  constructor(state: VolumeState, blockCount: number) {
+  constructor(state: VolumeState, blockCount: number, keeper: LimitKeeper) {
     this.#state = state
+    this.#keeper = keeper
     this.blockCount = blockCount
   }
 
@@ -29,6 +41,7 @@ export class Room {
     const before = this.#claimedBlocks
     this.#claimedBlocks = dirtyBlockCount
     try {
+      this.keepLimit(0, 0, freeing)
       this.ensure(0, 0, freeing)
     } catch (error) {
       this.#claimedBlocks = before
@@ -56,6 +69,32 @@ export class Room {
       this.#state.toFree.pendingWrites +
       (freeing ? 0 : FREEING_RESERVE_BLOCKS)
     if (this.#state.pool.freeBlocks < need) this.#state.pool.ensure(need)
+  }
+
+  /**
+   * Checks what snapshots alone will hold after a change that makes `nodeCount` nodes and drops
+   * `sharedCount` blocks that a snapshot refers to. Where older ones may go for it they do, in the next
+   * cut; else operations that do not give space back leave a reserve for those that do.
+   * @throws UmbraError OUT_OF_SPACE with nothing changed
+   */
+  keepLimit(nodeCount: number, sharedCount: number, freeing: boolean): void {
+    const { limitBlocks, catalog, deadBlocks } = this.#state
+    if (limitBlocks === Number.POSITIVE_INFINITY || catalog.snapshots.length === 0) return
+    const claimed = this.#claimedBlocks
+    const nodes = nodeCount + (claimed === 0 ? 0 : claimed + this.scatteredNodes(claimed))
+    const held = deadBlocks + nodes + sharedCount + (freeing ? 0 : FREEING_RESERVE_BLOCKS)
+    if (held <= limitBlocks) return
+    if (this.#keeper.canEvict) {
+      if (deadBlocks > limitBlocks) this.#keeper.overLimit()
+      return
+    }
+    throw new UmbraError('OUT_OF_SPACE', 'Snapshots hold as much as they may, and all of them are protected')
+  }
+
+  /** Whether dropping so many blocks could be refused by keepLimit(), so that it pays to count the shared ones. */
+  mayBeRefused(dropCount: number): boolean {
+    const { limitBlocks, deadBlocks } = this.#state
+    return deadBlocks + dropCount > limitBlocks / 2 && !this.#keeper.canEvict
   }
 
   /** Nodes above so many blocks anywhere. */

@@ -47,6 +47,7 @@ export class SnapshotActions {
 
   createSnapshot(name: string): PointRecord {
     this.checkNew(name)
+    this.#checkCount()
     this.#room.ensure(RECORD_BLOCKS, 0, false)
     const { state } = this.#begin()
     state.deadList.settle()
@@ -61,6 +62,18 @@ export class SnapshotActions {
     state.handDeadListTo(record)
     state.epoch++
     return record
+  }
+
+  /** Where the policy limits how many there are, an older one must be free to go. */
+  #checkCount(): void {
+    const { policy, catalog } = this.#state
+    const { snapshotCountLimit, whenFull } = policy
+    if (snapshotCountLimit === null || catalog.snapshots.length < snapshotCountLimit) return
+    if (whenFull === 'evict-oldest' && catalog.snapshots.some((record) => !record.pinned)) return
+    throw new UmbraError(
+      'LIMIT_EXCEEDED',
+      `The volume has ${catalog.snapshots.length} snapshots, the most that its policy allows, and all of them are protected`,
+    )
   }
 
   createBookmark(name: string): PointRecord {

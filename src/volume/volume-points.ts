@@ -29,10 +29,11 @@ export interface PointsHost {
 
 export class VolumePoints {
   readonly #host: PointsHost
-  readonly #leases = new Leases()
+  readonly #leases: Leases
 
   constructor(host: PointsHost) {
     this.#host = host
+    this.#leases = new Leases(host.reads)
   }
 
   // -- finding
@@ -106,6 +107,38 @@ export class VolumePoints {
       if (record.kind !== 'bookmark') throw notFound('bookmark', nameOrId)
       this.#actions.deleteBookmark(record)
     })
+  }
+
+  // -- evicting
+
+  /**
+   * The snapshot that goes next when room is needed: the oldest that nobody reads, else the oldest.
+   * @param keepNewest not the newest one
+   * @returns undefined when every one that is left is kept
+   */
+  nextToEvict(keepNewest = false): PointRecord | undefined {
+    const { snapshots } = this.#catalog
+    const newest = snapshots.at(-1)
+    let leased: PointRecord | undefined
+    for (const record of snapshots) {
+      if (record.pinned || (keepNewest && record === newest)) continue
+      if (!this.#leases.isHeld(record.id)) return record
+      leased ??= record
+    }
+    return leased
+  }
+
+  /** Bytes that evicting all that may be evicted would free. */
+  freedByEvicting(): number {
+    return this.#actions.freedIfDeleted(this.#catalog.snapshots.filter((record) => !record.pinned))
+  }
+
+  /** In a cut: deletes it all the same, leaving a bookmark. @returns the bytes that it alone held */
+  evict(record: PointRecord): number {
+    const { uniqueBytes } = this.#actions.sizesOf(record)
+    this.#actions.deleteSnapshot(record, true)
+    this.#leases.evicted(record.id)
+    return uniqueBytes
   }
 
   // -- using

@@ -23,6 +23,7 @@ import { Reclaimer } from './reclaimer.ts'
 import { writeDifference } from './rollback.ts'
 import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
+import { SpaceKeeper } from './space-keeper.ts'
 import type { Superblock } from './superblock.ts'
 import { type ChosenSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
 import { VolumePoints } from './volume-points.ts'
@@ -44,6 +45,8 @@ export class Volume implements BlockDevice {
   readonly createdAtMs: number
   readonly blockCount: number
   readonly openReport: OpenReport
+  /** The space policy: set, watched, and asked for room. */
+  readonly spaceKeeper: SpaceKeeper
   readonly #openedReadOnly: boolean
   readonly #cacheBytes: number
   readonly #queue: CommitQueue
@@ -87,6 +90,14 @@ export class Volume implements BlockDevice {
       present: () => this.#present,
       inCut: (action) => this.#inCut(action),
       checkOpen: () => this.#checkOpen(),
+    })
+    this.spaceKeeper = new SpaceKeeper({
+      state: () => this.#present.state,
+      points: () => this.#points,
+      commit: () => this.commit(),
+      inCut: (action) => this.#inCut(action),
+      reclaim: () => this.reclaim(),
+      drain: () => this.drain(),
     })
     this.#present = this.#build(superblock)
     this.#reader = new RunReader(
@@ -189,7 +200,11 @@ export class Volume implements BlockDevice {
   writeData(blockIndex: number, blockCount: number, source: Uint8Array, sourceOffset: number): boolean {
     this.#checkRange(blockIndex, blockCount)
     if (blockCount === 0) return false
-    return this.#change(() => this.#present.writer.writeData(blockIndex, blockCount, source, sourceOffset))
+    const isMapped = this.#change(() =>
+      this.#present.writer.writeData(blockIndex, blockCount, source, sourceOffset),
+    )
+    if (isMapped && this.spaceKeeper.fault) this.spaceKeeper.wrote()
+    return isMapped
   }
 
   writeMetadata(blockIndex: number, source: Uint8Array, sourceOffset: number): void {
@@ -243,7 +258,7 @@ export class Volume implements BlockDevice {
 
   /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
   async createSnapshot(name: string): Promise<Snapshot> {
-    return await this.#points.createSnapshot(name)
+    return await this.spaceKeeper.withRoom(() => this.#points.createSnapshot(name))
   }
 
   /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
@@ -379,7 +394,7 @@ export class Volume implements BlockDevice {
 
   #build(superblock: Superblock): Present {
     const noteWrite = () => this.#queue.noteWrite()
-    return new Present(this.storage, superblock, this.#reads, this.#cacheBytes, noteWrite)
+    return new Present(this.storage, superblock, this.#reads, this.#cacheBytes, noteWrite, this.spaceKeeper)
   }
 
   #writeRollback(from: Snapshot, target: Snapshot): void {
@@ -418,6 +433,7 @@ export class Volume implements BlockDevice {
     if (!state.hasChanges && this.#cutActions.isEmpty && !isForced) return undefined
     state.writeMap()
     this.#cutActions.run(state)
+    this.spaceKeeper.cut()
     if (!state.hasChanges && !isForced) return undefined
     return state.finishCut()
   }

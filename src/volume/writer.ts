@@ -34,6 +34,8 @@ export class Writer {
   readonly #noteWrite: () => void
   /** Per block of a write: where it goes; 0: to a new place that is not chosen yet. */
   #targets = new Float64Array(512)
+  /** Of them, those that replace a block which a snapshot refers to. */
+  #sharedCount = 0
   /** True while the state is between two whole ones. */
   isChanging = false
 
@@ -54,6 +56,7 @@ export class Writer {
       return false
     }
     const nodes = this.#room.rangeNodes(blockIndex, blockIndex + blockCount - 1)
+    this.#room.keepLimit(nodes, this.#sharedCount, false)
     this.#room.ensure(nodes, newCount, false)
     const runs = this.#allocate(newCount)
     this.#storeNew(runs, blockCount, source, sourceOffset)
@@ -94,6 +97,8 @@ export class Writer {
     for (let first = blockIndex; first < this.#room.blockCount && first < end; first = next) {
       next = Math.min(end, first - (first % DISCARD_BLOCKS) + DISCARD_BLOCKS)
       const last = next - 1
+      const most = Math.min(this.#state.liveBlocks, last - first + 1) + 2 * levels
+      if (this.#room.mayBeRefused(most)) this.#room.keepLimit(2 * levels, this.#sharedIn(first, last), true)
       this.#room.ensure(2 * levels, Math.min(this.#state.liveBlocks, last - first + 1), true)
       this.isChanging = true
       this.#state.map.clear(first, last, this.#state.holeBirth)
@@ -110,9 +115,11 @@ export class Writer {
 
   /** Fills #targets with the blocks that are overwritten in place; @returns how many are not. */
   #findTargets(blockIndex: number, blockCount: number): number {
-    const { map, epoch } = this.#state
+    const { map, epoch, catalog } = this.#state
+    const { newestSnapshotEpoch } = catalog
     const targets = this.#targets
     let newCount = 0
+    this.#sharedCount = 0
     let words: NodeWords | null | undefined = null
     let position = -1
     for (let i = 0; i < blockCount; i++) {
@@ -127,9 +134,28 @@ export class Writer {
       } else {
         targets[i] = 0
         newCount++
+        if (words && isShared(words, index, newestSnapshotEpoch)) this.#sharedCount++
       }
     }
     return newCount
+  }
+
+  /** Blocks in a range, and nodes above it, that a snapshot refers to, at most. */
+  #sharedIn(first: number, last: number): number {
+    const { map, catalog } = this.#state
+    const { newestSnapshotEpoch } = catalog
+    let count = 0
+    for (let position = Math.floor(first / 256); position <= Math.floor(last / 256); position++) {
+      const words = map.leaf(position, true)
+      if (!words) continue
+      count++
+      const from = Math.max(first, position * 256)
+      const end = Math.min(last + 1, (position + 1) * 256)
+      for (let block = from; block < end; block++) {
+        if (isShared(words, block & 255, newestSnapshotEpoch)) count++
+      }
+    }
+    return count
   }
 
   #allocate(blockCount: number): PhysicalRun[] {
@@ -232,4 +258,8 @@ export class Writer {
       throw badEntry(kind, 0)
     }
   }
+}
+
+function isShared(words: NodeWords, index: number, newestSnapshotEpoch: number): boolean {
+  return entryKind(words, index) === ENTRY_DATA && entryBirth(words, index) <= newestSnapshotEpoch
 }
