@@ -15,8 +15,10 @@ export interface ShadowRequest {
   readonly snapshotSetId: string
   /** Bits of SNAPSHOT_ATTRIBUTES. */
   readonly attributes: number
-  /** Volumes in the set. */
+  /** Volumes in the set so far; how many they are in the end is told to endPrepare(). */
   readonly setCount: number
+  /** The id that was promised to the requester; where a provider cannot give it, commit() says another. */
+  readonly snapshotId?: string
   readonly snapshotName: string
 }
 
@@ -32,7 +34,7 @@ export interface ShadowVolumeInfo {
 export interface ShadowSequence {
   readonly info: ShadowVolumeInfo
   /** EndPrepareSnapshots: all slow work is done; the name is free, space is there, a first flush has run. */
-  endPrepare(): Promise<void>
+  endPrepare(set: { readonly setCount: number }): Promise<void>
   /** PreCommitSnapshots: applications are frozen, input and output are not. */
   preCommit(): Promise<void>
   /** Brings every write that has returned to the file system, then lets modifications wait; reads are answered. */
