@@ -6,6 +6,7 @@
 import { Ext4 } from '../ext4/ext4.ts'
 import type { FileSystem } from '../ext4/file-system.ts'
 import { FlushMarker } from '../fuse/flush-marker.ts'
+import { HoldGate } from '../fuse/hold-gate.ts'
 import { LiveTree } from '../fuse/live-tree.ts'
 import type { InodeOperations } from '../fuse/operations.ts'
 import type { SnapshotEntry, SnapshotProvider } from '../fuse/snapshot-provider.ts'
@@ -65,6 +66,8 @@ export interface ServedTree {
   readonly operations: InodeOperations
   readonly marker: FlushMarker
   readonly view: SnapshotsView | null
+  /** Where modifications of the present wait while a shadow set is cut. */
+  readonly gate: HoldGate
 }
 
 /** The present with its snapshots; `timesFromKernel` as LiveTree takes it. @throws UmbraError as Ext4.open() */
@@ -75,13 +78,16 @@ export function serveVolume(
   timesFromKernel: boolean,
 ): ServedTree {
   const { volume } = hosted
-  const live = new LiveTree(Ext4.open(volume, { readOnly: volume.readOnly }), spaceLimit, timesFromKernel)
+  const gate = new HoldGate()
+  const fileSystem = Ext4.open(volume, { readOnly: volume.readOnly })
+  const live = new LiveTree(fileSystem, { spaceLimit, timesFromKernel, gate })
   const marker = new FlushMarker()
   const view = new SnapshotsView({ live, provider: new HostedSnapshots(hosted), marker, control: socket })
-  return { operations: view, marker, view }
+  return { operations: view, marker, view, gate }
 }
 
 /** One snapshot by itself, with the file system's own inode numbers. */
 export function serveSnapshot(device: BlockDevice): ServedTree {
-  return { operations: new LiveTree(openSnapshotTree(device)), marker: new FlushMarker(), view: null }
+  const operations = new LiveTree(openSnapshotTree(device))
+  return { operations, marker: new FlushMarker(), view: null, gate: new HoldGate() }
 }

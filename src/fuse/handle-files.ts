@@ -5,11 +5,12 @@
 // out of the arena. Body offsets are those of wire-structs.ts.
 
 import { posixError } from '../base/errors.ts'
-import { OPEN_FLAGS } from './handle-names.ts'
+import { S_IFMT, S_IFREG } from '../ext4/inode.ts'
+import { openFlags } from './handle-names.ts'
 import type { Handler } from './handler.ts'
 import { FSYNC_FDATASYNC, LIMIT, OPCODE, OPEN_KILL_SUIDGID, ROOT_NODE_ID } from './protocol.ts'
 import { putU64 } from './reply-encoding.ts'
-import type { Ticket } from './request.ts'
+import type { Request, Ticket } from './request.ts'
 import {
   CopyFileRangeIn,
   CopyFileRangeOut,
@@ -25,13 +26,15 @@ import {
   WriteOut,
 } from './wire-structs.ts'
 
+const SUID_SGID = 0o6000
+
 export const open: Handler = (context, request) => {
   request.need(OpenIn.sizeBytes)
   const { port, operations } = context
   const flags = request.u32(0)
   operations.open(request.nodeId, flags, (request.u32(4) & OPEN_KILL_SUIDGID) !== 0, request)
   putU64(port.view, port.dataAt, 0)
-  port.view.setUint32(port.dataAt + 8, OPEN_FLAGS, true)
+  port.view.setUint32(port.dataAt + 8, openFlags(request.nodeId), true)
   port.view.setUint32(port.dataAt + 12, 0, true)
   if (!port.data(request, OpenOut.sizeBytes)) operations.release(request.nodeId, flags)
 }
@@ -117,8 +120,21 @@ export const syncfs: Handler = (context, request) => {
 
 export const fallocate: Handler = (context, request) => {
   request.need(FallocateIn.sizeBytes)
+  dropSuidSgid(context, request, request.nodeId)
   context.operations.fallocate(request.nodeId, request.u32(24), request.u64(8), request.u64(16))
   context.port.ok(request)
+}
+
+/**
+ * Before a change of data by one without privilege, where the request has no flag for it: the kernel
+ * leaves it to us (HANDLE_KILLPRIV_V2), and root is taken for privileged.
+ */
+function dropSuidSgid(context: HandlerContext, request: Request, nodeId: number): void {
+  if (request.uid === 0) return
+  const { operations, attributes } = context
+  operations.getattr(nodeId, attributes)
+  if ((attributes.mode & S_IFMT) !== S_IFREG || (attributes.mode & SUID_SGID) === 0) return
+  operations.setattr(nodeId, { clearSuidSgid: true }, request, attributes)
 }
 
 /**
@@ -146,6 +162,7 @@ export const copyFileRange: Handler = (context, request) => {
   if (request.u32(48) !== 0 || request.u32(52) !== 0) throw posixError('EINVAL', 'unknown flags')
   const { port, operations } = context
   const isWide = request.opcode === OPCODE.COPY_FILE_RANGE_64
+  dropSuidSgid(context, request, request.nodeIdAt(16))
   const copied = operations.copyFileRange(
     request.nodeId,
     request.u64(8),

@@ -4,6 +4,7 @@
 // never answered. Body offsets are those of wire-structs.ts.
 
 import { answerEntry, type Handler, type HandlerContext } from './handler.ts'
+import { isRecoveryNode } from './node-ids.ts'
 import { FOPEN, LIMIT } from './protocol.ts'
 import { putEntry, putU64 } from './reply-encoding.ts'
 import type { Request } from './request.ts'
@@ -25,7 +26,14 @@ import {
  * Every file keeps its page cache between opens (nobody else changes it), and direct writes need no
  * lock of the kernel's, for a write here is done before the next request is looked at.
  */
-export const OPEN_FLAGS = FOPEN.KEEP_CACHE | FOPEN.NOFLUSH | FOPEN.PARALLEL_DIRECT_WRITES
+const OPEN_FLAGS = FOPEN.KEEP_CACHE | FOPEN.NOFLUSH | FOPEN.PARALLEL_DIRECT_WRITES
+/** A write to an unsealed snapshot is here when it returns, so that one after the sealing is refused at once. */
+const RECOVERY_FLAGS = FOPEN.DIRECT_IO | FOPEN.NOFLUSH
+
+/** open_out.open_flags for a node. */
+export function openFlags(nodeId: number): number {
+  return isRecoveryNode(nodeId) ? RECOVERY_FLAGS : OPEN_FLAGS
+}
 
 export const lookup: Handler = (context, request) => {
   context.operations.lookup(request.nodeId, request.name(0), context.attributes)
@@ -134,7 +142,7 @@ function answerCreated(context: HandlerContext, request: Request, flags: number)
   putEntry(port.view, port.dataAt, attributes)
   const at = port.dataAt + ENTRY_OUT_BYTES
   putU64(port.view, at, 0)
-  port.view.setUint32(at + 8, OPEN_FLAGS, true)
+  port.view.setUint32(at + 8, openFlags(attributes.nodeId), true)
   port.view.setUint32(at + 12, 0, true)
   if (port.data(request, ENTRY_OUT_BYTES + OpenOut.sizeBytes)) return
   operations.release(attributes.nodeId, flags)

@@ -12,6 +12,7 @@ import type { AttributeChange, FileSystem, FileSystemStatistics } from '../ext4/
 import { type Inode, S_IFMT, S_IFREG } from '../ext4/inode.ts'
 import type { Attributes } from './attributes.ts'
 import { copyRange } from './copy-range.ts'
+import type { HoldGate } from './hold-gate.ts'
 import { NotReady, type Requester } from './operations.ts'
 import {
   allowChange,
@@ -23,7 +24,7 @@ import {
   changedFlags,
 } from './protected-inodes.ts'
 import { O, WRITE } from './protocol.ts'
-import { ReadOnlyTree } from './read-only-tree.ts'
+import { ReadOnlyTree, type TreePlace } from './read-only-tree.ts'
 import type { SpaceLimit } from './space-limit.ts'
 
 const CAPABILITY = 'security.capability'
@@ -31,6 +32,20 @@ const DEFAULT_ACL = 'system.posix_acl_default'
 const S_ISGID = 0o2000
 /** Inodes remembered as free of capabilities; past this the memory starts anew. */
 const CAPABILITY_FREE_MAX = 65536
+
+export interface LiveTreeOptions {
+  /** What statfs promises at most as available, beside the file system's own free blocks. */
+  readonly spaceLimit?: SpaceLimit
+  /**
+   * Under write-back the kernel stamps regular files itself and sends the times when they differ from
+   * the last it sent: ours, a tick later, would stay where none is sent. Default false.
+   */
+  readonly timesFromKernel?: boolean
+  /** Where changes wait while a shadow set is cut. */
+  readonly gate?: HoldGate
+  /** The mount's root tree unless told. */
+  readonly place?: TreePlace
+}
 
 export class LiveTree extends ReadOnlyTree {
   /** Inodes seen without security.capability since they were last looked up: spares the look at each write. */
@@ -41,15 +56,13 @@ export class LiveTree extends ReadOnlyTree {
   readonly #spaceLimit: SpaceLimit | undefined
   readonly #timesFromKernel: boolean
 
-  /** @param spaceLimit what statfs promises at most as available, beside the file system's own free blocks */
-  /**
-   * @param timesFromKernel under write-back the kernel stamps regular files itself and sends the times
-   * when they differ from the last it sent: ours, a tick later, would stay where none is sent
-   */
-  constructor(fileSystem: FileSystem, spaceLimit?: SpaceLimit, timesFromKernel = false) {
-    super(fileSystem)
-    this.#spaceLimit = spaceLimit
-    this.#timesFromKernel = timesFromKernel
+  readonly #gate: HoldGate | undefined
+
+  constructor(fileSystem: FileSystem, options: LiveTreeOptions = {}) {
+    super(fileSystem, options.place)
+    this.#spaceLimit = options.spaceLimit
+    this.#timesFromKernel = options.timesFromKernel ?? false
+    this.#gate = options.gate
   }
 
   /** Free blocks stay the file system's own: df counts as used what is not free. */
@@ -63,7 +76,14 @@ export class LiveTree extends ReadOnlyTree {
     return { ...statistics, availableBlockCount }
   }
 
+  /** For whatever is about to change something. @throws EROFS, NotReady while modifications are held */
   #writable(): FileSystem {
+    this.#gate?.pass()
+    return this.#unheld()
+  }
+
+  /** For what only counts: opening for writing changes nothing yet. @throws EROFS */
+  #unheld(): FileSystem {
     const fileSystem = this.fileSystem
     if (fileSystem.readOnly) throw posixError('EROFS')
     return fileSystem
@@ -214,7 +234,8 @@ export class LiveTree extends ReadOnlyTree {
     const truncates = (flags & O.TRUNC) !== 0
     if ((flags & O.ACCMODE) !== 0 || truncates) {
       if (inode.isDirectory) throw posixError('EISDIR')
-      this.#writable()
+      if (truncates) this.#writable()
+      else this.#unheld()
       allowOpen(inode, flags)
       if (truncates) this.#truncate(inode, killSuidSgid, caller)
     }
@@ -313,7 +334,7 @@ export class LiveTree extends ReadOnlyTree {
     const source = this.file(nodeId)
     const target = this.file(targetNodeId)
     this.#dropCapability(target)
-    return copyRange(
+    const copied = copyRange(
       fileSystem,
       source,
       offsetBytes,
@@ -322,6 +343,7 @@ export class LiveTree extends ReadOnlyTree {
       lengthBytes,
       this.#timesFromKernel,
     )
+    return typeof copied === 'number' ? copied : (this.#gate?.track(copied) ?? copied)
   }
 
   // -- extended attributes and flags

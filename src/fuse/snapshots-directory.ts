@@ -13,6 +13,7 @@ import { Attributes } from './attributes.ts'
 import { SLOT_SPAN, SNAPSHOTS_NODE_ID } from './node-ids.ts'
 import { type InodeOperations, type ListedEntry, NotReady, type Requester } from './operations.ts'
 import { ROOT_NODE_ID } from './protocol.ts'
+import { RecoveryWindows } from './recovery-windows.ts'
 import { RefusingOperations } from './refusing-operations.ts'
 import type { SnapshotEntry, SnapshotProvider } from './snapshot-provider.ts'
 import { SnapshotTrees } from './snapshot-trees.ts'
@@ -24,6 +25,7 @@ const NOT_WRITABLE_BY_OTHERS = 0o755
 
 export class SnapshotsDirectory extends RefusingOperations {
   readonly trees: SnapshotTrees
+  readonly windows: RecoveryWindows
   readonly #live: InodeOperations
   readonly #provider: SnapshotProvider
   readonly #unnamed = new Attributes()
@@ -37,7 +39,9 @@ export class SnapshotsDirectory extends RefusingOperations {
     this.#live = live
     this.#provider = provider
     const fill = (out: Attributes) => this.getattr(SNAPSHOTS_NODE_ID, out)
-    this.trees = new SnapshotTrees(provider, { ino: SNAPSHOTS_NODE_ID, fill }, openLimit)
+    const parentOfRoot = { ino: SNAPSHOTS_NODE_ID, fill }
+    this.trees = new SnapshotTrees(provider, parentOfRoot, openLimit)
+    this.windows = new RecoveryWindows(parentOfRoot)
   }
 
   /** Owner and mode are the root's, less what others might write: who may change the root may snapshot. */
@@ -68,7 +72,9 @@ export class SnapshotsDirectory extends RefusingOperations {
     }
     const entry = this.#find(name)
     if (entry === undefined) {
-      out.setMissing(0)
+      const window = this.windows.named(name)
+      if (window === undefined) out.setMissing(0)
+      else window.lookup(window.rootNodeId, '.', out)
       return
     }
     const tree = this.trees.opened(entry)
@@ -83,7 +89,7 @@ export class SnapshotsDirectory extends RefusingOperations {
     _caller: Requester,
     _out: Attributes,
   ): undefined | Promise<Attributes> {
-    if (this.#find(name) !== undefined) throw posixError('EEXIST')
+    if (this.#find(name) !== undefined || this.windows.named(name)) throw posixError('EEXIST')
     const text = textOf(name)
     if (text === undefined) throw posixError('EINVAL', 'a name that is no UTF-8')
     return this.#create(name, text)
@@ -106,6 +112,7 @@ export class SnapshotsDirectory extends RefusingOperations {
   }
 
   override rmdir(_parent: number, name: string): undefined | Promise<void> {
+    if (this.windows.named(name)) throw posixError('EBUSY')
     const entry = this.#find(name)
     if (entry === undefined) throw posixError('ENOENT')
     if (this.trees.isBusy(entry.epoch)) throw posixError('EBUSY')

@@ -9,9 +9,10 @@ import { type ErrorCode, posixError } from '../base/errors.ts'
 import type { AttributeChange, FileSystemStatistics } from '../ext4/file-system.ts'
 import type { Attributes } from './attributes.ts'
 import { FlushMarker, MARKER_PREFIX } from './flush-marker.ts'
-import { SLOT_SPAN, SNAPSHOTS_NODE_ID, slotOf, VIRTUAL_SLOT } from './node-ids.ts'
+import { isRecoveryNode, SLOT_SPAN, SNAPSHOTS_NODE_ID, slotOf, VIRTUAL_SLOT } from './node-ids.ts'
 import type { InodeOperations, ListedEntry, Requester } from './operations.ts'
 import { ROOT_NODE_ID } from './protocol.ts'
+import type { RecoveryWindows } from './recovery-windows.ts'
 import type { SnapshotProvider } from './snapshot-provider.ts'
 import { SnapshotsDirectory } from './snapshots-directory.ts'
 
@@ -59,16 +60,25 @@ export class SnapshotsView implements InodeOperations {
     return this.#directory.trees.retire(epoch)
   }
 
+  /** Unsealed snapshots, enterable below .snapshots though not listed. */
+  get windows(): RecoveryWindows {
+    return this.#directory.windows
+  }
+
   /** @throws ESTALE, NotReady */
   #of(nodeId: number): InodeOperations {
     if (nodeId < SLOT_SPAN) return this.#live
-    return this.#virtual(nodeId) ?? this.#directory.trees.inSlot(slotOf(nodeId))
+    const slot = slotOf(nodeId)
+    if (isRecoveryNode(nodeId)) return this.windows.inSlot(slot)
+    return this.#virtual(nodeId) ?? this.#directory.trees.inSlot(slot)
   }
 
   /** For bookkeeping, which needs no open file system. */
   #known(nodeId: number): InodeOperations | undefined {
     if (nodeId < SLOT_SPAN) return this.#live
-    return this.#virtual(nodeId) ?? this.#directory.trees.known(slotOf(nodeId))
+    const slot = slotOf(nodeId)
+    if (isRecoveryNode(nodeId)) return this.windows.known(slot)
+    return this.#virtual(nodeId) ?? this.#directory.trees.known(slot)
   }
 
   #virtual(nodeId: number): InodeOperations | undefined {
@@ -213,7 +223,8 @@ export class SnapshotsView implements InodeOperations {
     return this.#of(nodeId).lseek(nodeId, offsetBytes, whence)
   }
   isOpenForWriting(nodeId: number): boolean {
-    return nodeId < SLOT_SPAN && this.#live.isOpenForWriting(nodeId)
+    if (nodeId < SLOT_SPAN) return this.#live.isOpenForWriting(nodeId)
+    return isRecoveryNode(nodeId) && this.windows.known(slotOf(nodeId))?.isOpenForWriting(nodeId) === true
   }
   copyFileRange(
     nodeId: number,
