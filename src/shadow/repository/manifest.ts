@@ -3,12 +3,13 @@
 //
 // A repository is a folder:
 //   repository.json                      what it is: {format, id, createdAtMs}
+//   lock                                 locked by the one command that changes the repository
 //   backups/ID/manifest.json             this; ID is UTC time + type + short id, so that names sort by time
 //   backups/ID/backup-components.json    both documents
 //   backups/ID/writers/INSTANCE.json
-//   backups/ID/images/VOLUME.qcow2       block images, a delta's backing file is the base's image (relative path)
+//   backups/ID/images/VOLUME-UUID.qcow2  block images, a delta's backing file is the base's image (relative path)
 //   backups/ID/files.jsonl               one line a saved file (FileEntry), in the order of saving
-//   backups/ID/files/NNNNNN              the bytes of saved files
+//   backups/ID/files/NNN/NNNNNNNNN       the bytes of saved files, a thousand to a folder; sparse where they were
 //   backups/.partial-ID/                 one that is being made: invisible to every command but cleaning
 //   results.jsonl                        dates and results of verify, prune, consolidate and restore
 //
@@ -41,6 +42,10 @@ export interface ImageRecord extends StoredFile {
   readonly basePointId: string | null
   /** The image's own content digest (image/digest.ts). */
   readonly contentDigest: string
+  /** Bytes of volume data in the image. */
+  readonly dataBytes: number
+  /** Beside a raw image: its identity. */
+  readonly sidecar?: StoredFile
   /** Bookmark in the volume that the next backup builds on; null for copy and for a differential. */
   readonly bookmark: string | null
 }
@@ -48,9 +53,21 @@ export interface ImageRecord extends StoredFile {
 export interface ComponentRecord {
   readonly logicalPath: string
   readonly name: string
+  /**
+   * What its data was saved as: the writer's type, or `full` where this component has no base yet, or was
+   * saved whole for a reason that the writer's record does not tell.
+   */
+  readonly type: BackupType
   readonly succeeded: boolean
   readonly failure: string | null
   readonly stamp: string | null
+  /**
+   * Whether a later incremental, differential or log backup may build on it: it succeeded, the type is no
+   * copy, and the writer was told so by BackupComplete.
+   */
+  readonly mayBeBase: boolean
+  /** Some files were saved by their changed ranges though the writer knows nothing of partial files. */
+  readonly changedRanges: boolean
   /** Backup id of this component's base. */
   readonly baseBackupId: string | null
   readonly fileCount: number
@@ -92,6 +109,8 @@ export interface Manifest {
   readonly restoreCommands: readonly string[]
   /** Some component failed: the backup is complete without it. */
   readonly isPartial: boolean
+  /** What a reader must know besides: a full instead of a delta, a resumed or adopted backup. One sentence each. */
+  readonly notes: readonly string[]
 }
 
 /** A line of files.jsonl: one file system object of a component at the backup's instant. */
@@ -110,9 +129,13 @@ export interface FileEntry {
   readonly gid: number
   readonly mtimeNs: string
   readonly sizeBytes: number
-  /** Path of the first name of the same inode. */
+  /** Path of the first name of the same inode, which this backup holds too; base64 where it is not UTF-8. */
   readonly hardLinkOf?: string
+  readonly hardLinkOfBytes?: string
+  /** Of a symbolic link; base64 in linkTargetBytes where it is not UTF-8. */
   readonly linkTarget?: string
+  readonly linkTargetBytes?: string
+  /** Kernel encoding (new_encode_dev), with `mode` telling block from character device. */
   readonly rdev?: number
   /** Values in base64. */
   readonly xattrs?: Readonly<Record<string, string>>
