@@ -72,6 +72,8 @@ class VolumeDaemon implements RunningDaemon {
   #timer: NodeJS.Timeout | undefined
   #service: MountService | undefined
   #mountPoint = ''
+  /** What a flush for #flushToSeek() heard and nobody has been told yet. */
+  #lostWrites: unknown
   #isEnding = false
 
   constructor(
@@ -102,7 +104,7 @@ class VolumeDaemon implements RunningDaemon {
       operations: this.#served.tree.operations,
       log: this.#log,
       onRequest: this.#how.onRequest,
-      flushInode: () => this.#flush(),
+      flushInode: () => this.#flushToSeek(),
       makeRoom: () => this.#served.hosted?.volume.reclaim(),
       onEnded: (reason) => void this.#end(reason),
       unmount: (mountPoint) => this.#helper.unmount(mountPoint, true),
@@ -123,8 +125,25 @@ class VolumeDaemon implements RunningDaemon {
   }
 
   /** Brings every write that has returned so far to the file system. */
-  #flush(): Promise<void> {
-    return this.#helper.flush(this.#mountPoint, this.#served.tree.marker)
+  async #flush(): Promise<void> {
+    const lost = this.#lostWrites
+    this.#lostWrites = undefined
+    if (lost !== undefined) throw lost
+    await this.#helper.flush(this.#mountPoint, this.#served.tree.marker)
+  }
+
+  /**
+   * As #flush(), for one who asks where a file's data are: that something of another file was lost is
+   * not for him to hear but for the next who flushes, and the kernel tells it once.
+   */
+  async #flushToSeek(): Promise<void> {
+    const { marker } = this.#served.tree
+    try {
+      await this.#helper.flush(this.#mountPoint, marker)
+    } catch (error) {
+      this.#lostWrites = error
+      await this.#helper.flush(this.#mountPoint, marker)
+    }
   }
 
   async #commitNow(): Promise<void> {
