@@ -2,7 +2,8 @@
 //
 // Always true: memory follows the groups in use, 4 KiB each.
 
-import { type BitmapWords, countSet, isBitSet, setBits } from './bitmap.ts'
+import type { PhysicalRun } from './allocator.ts'
+import { type BitmapWords, clearBits, countSet, isBitSet, nextClear, nextSet, setBits } from './bitmap.ts'
 import { BLOCKS_PER_GROUP } from './group-layout.ts'
 
 const EMPTY: BitmapWords = new Uint32Array(BLOCKS_PER_GROUP / 32)
@@ -27,6 +28,28 @@ export class BlockSet {
     if (isBitSet(words, bit)) return false
     setBits(words, bit, 1)
     return true
+  }
+
+  /** @returns whether the block was there */
+  delete(physicalBlock: number): boolean {
+    const words = this.#groups.get(Math.floor(physicalBlock / BLOCKS_PER_GROUP))
+    const bit = physicalBlock % BLOCKS_PER_GROUP
+    if (words === undefined || !isBitSet(words, bit)) return false
+    clearBits(words, bit, 1)
+    return true
+  }
+
+  /** Everything in it by place; no run crosses a group's end. */
+  *runs(): Iterable<PhysicalRun> {
+    const groups = [...this.#groups].sort((a, b) => a[0] - b[0])
+    for (const [group, words] of groups) {
+      let at = nextSet(words, 0, BLOCKS_PER_GROUP)
+      while (at < BLOCKS_PER_GROUP) {
+        const end = nextClear(words, at, BLOCKS_PER_GROUP)
+        yield { start: group * BLOCKS_PER_GROUP + at, count: end - at }
+        at = nextSet(words, end, BLOCKS_PER_GROUP)
+      }
+    }
   }
 
   /** The bitmap of a group; not to be changed. */

@@ -9,8 +9,8 @@ import { bytes, struct, u8, u16le, u32le, u64le, zeros } from '../base/struct.ts
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import { uuidBytes, uuidText } from '../base/uuid.ts'
 import type { MetadataStore } from './metadata-store.ts'
-import type { Bookmark, Snapshot, TreeRoot } from './points.ts'
-import { SmallObject } from './small-object.ts'
+import type { Bookmark, ShadowProperties, Snapshot, TreeRoot, WindowRuns } from './points.ts'
+import { emptyRoot, SmallObject } from './small-object.ts'
 import { decodeRoot, encodeRoot, type ObjectPointer } from './superblock.ts'
 
 export const NAME_BYTES_MAX = 255
@@ -22,7 +22,7 @@ export const CATALOG_SLOTS_MAX = 65536 * RECORDS_PER_BLOCK
 export const CATALOG_RECORD = struct('CatalogRecord', RECORD_BYTES, {
   /** 0 free, 1 snapshot, 2 bookmark. */
   kind: u8(0),
-  /** Bit 0: pinned. */
+  /** Bit 0: pinned; 1: unsealed; 2: a shadow copy; 3: it has a cut root and a window list. */
   flags: u8(1),
   nameBytes: u16le(2),
   deadListSlots: u32le(4),
@@ -38,12 +38,25 @@ export const CATALOG_RECORD = struct('CatalogRecord', RECORD_BYTES, {
   /** Blocks in its dead list. */
   deadBlocks: u64le(104),
   name: bytes(112, NAME_BYTES_MAX),
-  reserved: zeros(367, RECORD_BYTES - 367),
+  reserved: zeros(367, 1),
+  setId: bytes(368, 16),
+  attributes: u32le(384),
+  setCount: u16le(388),
+  reserved2: zeros(390, 2),
+  /** Its tree before the auto-recovery window. */
+  cutRoot: bytes(392, 24),
+  windowRoot: bytes(416, 24),
+  windowRuns: u32le(440),
+  reserved3: zeros(444, RECORD_BYTES - 444),
 })
 
 const KIND_SNAPSHOT = 1
 const KIND_BOOKMARK = 2
 const FLAG_PINNED = 1
+const FLAG_UNSEALED = 2
+const FLAG_SHADOW = 4
+const FLAG_WINDOW = 8
+const NO_SET_ID = new Uint8Array(16)
 
 /** A snapshot or bookmark as the volume keeps it; `slot` is its place in the catalog. */
 export interface PointRecord {
@@ -55,10 +68,21 @@ export interface PointRecord {
   readonly createdAtMs: number
   readonly pinned: boolean
   readonly blockCount: number
+  /** What readers see. */
   readonly root: TreeRoot
+  /**
+   * A snapshot that an auto-recovery window changed: its tree as it was cut, which has its place in the
+   * line of trees that dead lists are about. Null: `root` has.
+   */
+  readonly cutRoot: TreeRoot | null
   readonly referencedBlocks: number
   readonly deadList: ObjectPointer
   readonly deadBlocks: number
+  /** False: its auto-recovery window is open, or was when the process ended. */
+  readonly isSealed: boolean
+  readonly shadow: ShadowProperties | null
+  /** What a window changed; a bookmark keeps it. */
+  readonly window: WindowRuns | null
 }
 
 /** @throws UmbraError INVALID_NAME */
@@ -74,14 +98,14 @@ export function checkName(name: string): void {
 }
 
 export function asSnapshot(record: PointRecord): Snapshot {
-  const { id, name, epoch, createdAtMs, pinned, blockCount, root } = record
+  const { id, name, epoch, createdAtMs, pinned, blockCount, root, shadow } = record
   const referencedBytes = record.referencedBlocks * BLOCK_SIZE_BYTES
-  return { kind: 'snapshot', id, name, epoch, createdAtMs, pinned, blockCount, root, referencedBytes }
+  return { kind: 'snapshot', id, name, epoch, createdAtMs, pinned, blockCount, root, referencedBytes, shadow }
 }
 
 export function asBookmark(record: PointRecord): Bookmark {
-  const { id, name, epoch, createdAtMs, blockCount } = record
-  return { kind: 'bookmark', id, name, epoch, createdAtMs, blockCount }
+  const { id, name, epoch, createdAtMs, blockCount, window } = record
+  return { kind: 'bookmark', id, name, epoch, createdAtMs, blockCount, window }
 }
 
 export class Catalog {
@@ -97,6 +121,8 @@ export class Catalog {
   /** Snapshots, oldest first. */
   #snapshots: PointRecord[] = []
   #bookmarks: PointRecord[] = []
+  #windowCount = 0
+  #shadowCount = 0
 
   /** @throws UmbraError CHECKSUM_MISMATCH, CORRUPT, IO_FAILED */
   constructor(store: MetadataStore, pointer: ObjectPointer) {
@@ -126,6 +152,22 @@ export class Catalog {
 
   get isDirty(): boolean {
     return this.#changed.size > 0
+  }
+
+  /** Points that need {@link FEATURE_WINDOWS}. */
+  get windowCount(): number {
+    return this.#windowCount
+  }
+
+  /** Snapshots that need {@link FEATURE_SHADOWS}. */
+  get shadowCount(): number {
+    return this.#shadowCount
+  }
+
+  /** The snapshot whose auto-recovery window is open; only the newest can be. */
+  get unsealed(): PointRecord | undefined {
+    const newest = this.#snapshots[this.#snapshots.length - 1]
+    return newest?.isSealed === false ? newest : undefined
   }
 
   find(nameOrId: string): PointRecord | undefined {
@@ -207,9 +249,16 @@ export class Catalog {
     this.#deadBlocks += record.deadBlocks
     this.#byName.set(record.name, record)
     this.#byId.set(record.id, record)
+    this.#tally(record, 1)
+  }
+
+  #tally({ window, isSealed, shadow }: PointRecord, by: 1 | -1): void {
+    if (window !== null || !isSealed) this.#windowCount += by
+    if (shadow !== null) this.#shadowCount += by
   }
 
   #take(record: PointRecord): void {
+    this.#tally(record, -1)
     this.#deadBlocks -= record.deadBlocks
     this.#byName.delete(record.name)
     this.#byId.delete(record.id)
@@ -252,6 +301,9 @@ function decodeRecord(block: Uint8Array, at: number, slot: number): PointRecord 
   if (raw.kind > KIND_BOOKMARK || raw.nameBytes < 1 || raw.nameBytes > NAME_BYTES_MAX) {
     throw new UmbraError('CORRUPT', `Record ${slot} of the catalog makes no sense`)
   }
+  const { attributes, setCount } = raw
+  const hasWindow = (raw.flags & FLAG_WINDOW) !== 0
+  const hasCutRoot = hasWindow && raw.kind === KIND_SNAPSHOT
   return {
     slot,
     kind: raw.kind === KIND_SNAPSHOT ? 'snapshot' : 'bookmark',
@@ -265,15 +317,31 @@ function decodeRecord(block: Uint8Array, at: number, slot: number): PointRecord 
     referencedBlocks: raw.referencedBlocks,
     deadList: { root: decodeRoot(raw.deadListRoot, 0, 'dead list'), size: raw.deadListSlots },
     deadBlocks: raw.deadBlocks,
+    cutRoot: hasCutRoot ? decodeRoot(raw.cutRoot, 0, 'snapshot as it was cut') : null,
+    isSealed: (raw.flags & FLAG_UNSEALED) === 0,
+    shadow: (raw.flags & FLAG_SHADOW) === 0 ? null : { setId: uuidText(raw.setId), setCount, attributes },
+    window: hasWindow
+      ? { root: decodeRoot(raw.windowRoot, 0, 'window list'), runCount: raw.windowRuns }
+      : null,
   }
+}
+
+function flagsOf({ pinned, isSealed, shadow, window }: PointRecord): number {
+  return (
+    (pinned ? FLAG_PINNED : 0) |
+    (isSealed ? 0 : FLAG_UNSEALED) |
+    (shadow === null ? 0 : FLAG_SHADOW) |
+    (window === null ? 0 : FLAG_WINDOW)
+  )
 }
 
 function encodeRecord(record: PointRecord, block: Uint8Array, at: number): void {
   const name = new TextEncoder().encode(record.name)
+  const { shadow, window } = record
   CATALOG_RECORD.encode(
     {
       kind: record.kind === 'snapshot' ? KIND_SNAPSHOT : KIND_BOOKMARK,
-      flags: record.pinned ? FLAG_PINNED : 0,
+      flags: flagsOf(record),
       nameBytes: name.length,
       deadListSlots: record.deadList.size,
       id: uuidBytes(record.id),
@@ -285,6 +353,12 @@ function encodeRecord(record: PointRecord, block: Uint8Array, at: number): void 
       deadListRoot: encodeRoot(record.deadList.root),
       deadBlocks: record.deadBlocks,
       name,
+      setId: shadow === null ? NO_SET_ID : uuidBytes(shadow.setId),
+      attributes: shadow?.attributes ?? 0,
+      setCount: shadow?.setCount ?? 0,
+      cutRoot: encodeRoot(record.cutRoot ?? emptyRoot(0)),
+      windowRoot: encodeRoot(window?.root ?? emptyRoot(0)),
+      windowRuns: window?.runCount ?? 0,
     },
     block,
     at,

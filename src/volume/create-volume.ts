@@ -76,6 +76,7 @@ export async function createVolume(storage: BlockStorage, options: CreateOptions
     toFree: EMPTY_LIST,
     tables: table.tables,
     policy,
+    incompatibleFeatures: 0,
     readOnlyFeatures: 0,
     compatibleFeatures: 0,
   }

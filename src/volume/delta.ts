@@ -3,13 +3,16 @@
 // Between two trees: both are walked in step and whatever they share (the same node, the same block) is
 // skipped unread, so the cost is that of the change. Since a bookmark, which has no tree any more,
 // births decide: what was born after its epoch changed after it. Births suffice because a block is
-// overwritten in place only in the epoch that bore it.
+// overwritten in place only in the epoch that bore it. What the auto-recovery window of the snapshot
+// that the bookmark was has changed has no part in the volume's history, so births know nothing of it:
+// the bookmark's window list says where.
 // Always true: extents come lazily, in block order, clipped to the target's size, neighbours of one
 // kind merged. Between trees the delta is exact: `data` only where the target maps a block differently,
 // `zero` only where the base had data and the target has none. Since a bookmark, `zero` is also given
 // for a discard of what was empty before: the bookmark no longer knows.
 
 import { UmbraError } from '../base/errors.ts'
+import { checkedKind, checkedLevels } from './checked-node.ts'
 import {
   blocksPerEntry,
   ENTRIES_PER_NODE,
@@ -25,10 +28,11 @@ import {
   type NodeWords,
   PHYSICAL_BLOCK_MAX,
   setEntry,
-  TREE_LEVELS_MAX,
   WORDS_PER_NODE,
 } from './map-node.ts'
 import type { DeltaExtent, Point, Snapshot, TreeRoot } from './points.ts'
+import { unionOf, walkRuns } from './window-delta.ts'
+import { readWindowList } from './window-list.ts'
 
 /** A node that maps nothing. */
 export const EMPTY_NODE: NodeWords = new Uint32Array(WORDS_PER_NODE)
@@ -50,7 +54,10 @@ export function delta(reader: NodeReader, from: Point | null, to: Snapshot): Ite
       `Bookmark ${from.name} (epoch ${from.epoch}) is newer than snapshot ${to.name} (epoch ${to.epoch}): only a snapshot can be the base of an older one`,
     )
   }
-  return walkDeltaSince(reader, from.epoch, to.root, to.blockCount)
+  if (from.window === null) return walkDeltaSince(reader, from.epoch, to.root, to.blockCount)
+  const { root, blockCount } = to
+  const ofWindow = walkRuns(reader, root, readWindowList(reader, from.window))
+  return merged(unionOf(walkSince(reader, from.epoch, root), ofWindow), blockCount)
 }
 
 /** @param blockCount size of the target; what the base has past it is not part of the delta */
@@ -211,20 +218,6 @@ export function raiseTree(
     reader: { node: (block, checksum) => inTower(block, checksum) ?? reader.node(block, checksum) },
     root: top,
   }
-}
-
-function checkedLevels(root: TreeRoot): number {
-  if (Number.isInteger(root.levels) && root.levels >= 1 && root.levels <= TREE_LEVELS_MAX) return root.levels
-  throw new UmbraError('CORRUPT', `A block map of ${root.levels} levels; 1 to ${TREE_LEVELS_MAX} exist`)
-}
-
-/** The kind of an entry, which fits its level. @throws UmbraError CORRUPT */
-function checkedKind(words: NodeWords, index: number, level: number): number {
-  const kind = entryKind(words, index)
-  if (kind === ENTRY_EMPTY || kind === ENTRY_HOLE || kind === (level === 0 ? ENTRY_DATA : ENTRY_NODE)) {
-    return kind
-  }
-  throw new UmbraError('CORRUPT', `An entry of kind ${kind} in a map node of level ${level}`)
 }
 
 /** Joins neighbours of one kind and cuts off what lies past `blockCount`. */

@@ -1,6 +1,6 @@
-// Leases: promises that a snapshot stays while somebody reads it.
+// Leases: promises that a snapshot, or a bookmark with its window list, stays while somebody reads it.
 //
-// Always true: a lease is in memory only, so it ends with the process; a snapshot may have several. A
+// Always true: a lease is in memory only, so it ends with the process; a point may have several. A
 // leased snapshot is never deleted on request, and is the last to be evicted. If it is evicted all the
 // same, its holder is told, and its blocks stay as they are until the holder lets go: no reader ever
 // gets what was written over them.
@@ -9,7 +9,7 @@ import type { PointRecord } from './catalog.ts'
 import type { TreeRoot } from './points.ts'
 import type { ReadTickets } from './read-tickets.ts'
 
-/** Everything a reader in another process needs, and the promise that the snapshot stays. */
+/** Everything a reader in another process needs, and the promise that the point stays. A bookmark's root is empty. */
 export interface Lease {
   readonly id: string
   readonly name: string

@@ -15,6 +15,46 @@ export interface TreeRoot {
   readonly levels: number
 }
 
+/** What makes a snapshot a shadow copy of the shadow copy service. */
+export interface ShadowProperties {
+  /** UUID of the shadow set. */
+  readonly setId: string
+  /** Volumes that were in the set when it was made, 1 to 65535; stays when members are deleted. */
+  readonly setCount: number
+  /** Bits of {@link SHADOW_ATTRIBUTES}, as VSS numbers them. */
+  readonly attributes: number
+}
+
+/** VSS's volume snapshot attributes (VSS_VOLUME_SNAPSHOT_ATTRIBUTES); the volume acts on NO_AUTO_RELEASE only. */
+export const SHADOW_ATTRIBUTES = {
+  PERSISTENT: 0x1,
+  NO_AUTORECOVERY: 0x2,
+  CLIENT_ACCESSIBLE: 0x4,
+  NO_AUTO_RELEASE: 0x8,
+  NO_WRITERS: 0x10,
+  TRANSPORTABLE: 0x20,
+  NOT_SURFACED: 0x40,
+  NOT_TRANSACTED: 0x80,
+  HARDWARE_ASSISTED: 0x10000,
+  DIFFERENTIAL: 0x20000,
+  PLEX: 0x40000,
+  IMPORTED: 0x80000,
+  EXPOSED_LOCALLY: 0x100000,
+  EXPOSED_REMOTELY: 0x200000,
+  AUTORECOVER: 0x400000,
+  ROLLBACK_RECOVERY: 0x800000,
+  DELAYED_POSTSNAPSHOT: 0x1000000,
+  TXF_RECOVERY: 0x2000000,
+  FILE_SHARE: 0x4000000,
+} as const
+
+/** Where the list is of the blocks that an auto-recovery window changed; see window-list.ts. */
+export interface WindowRuns {
+  /** A small object in the volume file: any NodeReader reads it. */
+  readonly root: TreeRoot
+  readonly runCount: number
+}
+
 export interface Snapshot {
   readonly kind: 'snapshot'
   /** UUID of this point. */
@@ -26,8 +66,10 @@ export interface Snapshot {
   /** Virtual size of the volume at that time, in blocks. */
   readonly blockCount: number
   readonly root: TreeRoot
-  /** Bytes of mapped data and map nodes that the snapshot refers to. */
+  /** Bytes of mapped data and map nodes that it keeps, what its auto-recovery window replaced included. */
   readonly referencedBytes: number
+  /** Null: a plain snapshot. */
+  readonly shadow: ShadowProperties | null
 }
 
 export interface Bookmark {
@@ -37,6 +79,8 @@ export interface Bookmark {
   readonly epoch: number
   readonly createdAtMs: number
   readonly blockCount: number
+  /** What the snapshot it was differed in from the volume's own history; null: in nothing. */
+  readonly window: WindowRuns | null
 }
 
 export type Point = Snapshot | Bookmark

@@ -29,7 +29,7 @@ import {
   setEntryChecksum,
   WORDS_PER_NODE,
 } from './map-node.ts'
-import type { MetadataStore } from './metadata-store.ts'
+import type { NodeCache } from './node-cache.ts'
 import type { TreeRoot } from './points.ts'
 import { badEntry, descend, type LeafAnswer, type LeafSource } from './tree-reader.ts'
 
@@ -45,13 +45,25 @@ export interface TreeOwner {
   addedNode(): void
 }
 
+/** Where the tree's nodes are: the volume's metadata, or blocks that one snapshot alone has. */
+export interface NodeStore {
+  readonly cache: NodeCache
+  /** Hands over what was written, for reading the storage. */
+  flush(): void
+  /** Whether a node may be rewritten where it is. */
+  isFresh(physicalBlock: number): boolean
+  allocate(): number
+  /** The bytes are taken before it returns. */
+  write(physicalBlock: number, source: Uint8Array, sourceOffset: number): void
+}
+
 interface DirtyNode {
   readonly physicalBlock: number
   readonly words: NodeWords
 }
 
 export class RadixTree implements LeafSource {
-  readonly #store: MetadataStore
+  readonly #store: NodeStore
   readonly #owner: TreeOwner
   readonly #levels: number
   /** Dirty nodes by level and position (first block / blocks per node). */
@@ -59,7 +71,7 @@ export class RadixTree implements LeafSource {
   #dirtyCount = 0
   #root: TreeRoot
 
-  constructor(store: MetadataStore, owner: TreeOwner, root: TreeRoot) {
+  constructor(store: NodeStore, owner: TreeOwner, root: TreeRoot) {
     this.#store = store
     this.#owner = owner
     this.#root = root

@@ -10,16 +10,26 @@ import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import { randomUuid } from '../base/uuid.ts'
 import { CATALOG_SLOTS_MAX, checkName, type PointRecord } from './catalog.ts'
 import { BUCKETS_MAX, type DeadList, EMPTY_DEAD_LIST } from './dead-list.ts'
-import type { SnapshotSizes } from './points.ts'
+import type { ShadowProperties, SnapshotSizes, TreeRoot, WindowRuns } from './points.ts'
 import type { Room } from './room.ts'
 import { emptyRoot } from './small-object.ts'
 import type { ListPointer } from './superblock.ts'
 import type { VolumeState } from './volume-state.ts'
+import type { WindowBlocks } from './window-blocks.ts'
+import { blocksOfWindowList, windowListBlocks, writeWindowList } from './window-list.ts'
 
 /** Snapshots a volume can have: a dead list may need a bucket for each. */
 export const SNAPSHOTS_MAX = BUCKETS_MAX - 1
 /** Catalog and directory blocks that changing one record takes. */
 const RECORD_BLOCKS = 12
+
+/** What an auto-recovery window has made of its snapshot. */
+export interface WindowResult {
+  readonly root: TreeRoot
+  readonly blocks: WindowBlocks
+  /** Pairs of first virtual block and count; empty: nothing is different. */
+  readonly runs: readonly number[]
+}
 
 export class SnapshotActions {
   readonly #state: VolumeState
@@ -32,12 +42,19 @@ export class SnapshotActions {
     this.#blockCount = blockCount
   }
 
-  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED */
+  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, BUSY while a snapshot is unsealed, LIMIT_EXCEEDED */
   checkNew(name: string): void {
     checkName(name)
     const { catalog } = this.#state
     if (catalog.find(name) !== undefined) {
       throw new UmbraError('ALREADY_EXISTS', `The volume has a snapshot or bookmark ${JSON.stringify(name)}`)
+    }
+    if (catalog.unsealed !== undefined) {
+      const made = JSON.stringify(catalog.unsealed.name)
+      throw new UmbraError(
+        'BUSY',
+        `The shadow copy ${made} is being made; nothing is kept beside it until then`,
+      )
     }
     const pointCount = catalog.snapshots.length + catalog.bookmarks.length
     if (catalog.snapshots.length >= SNAPSHOTS_MAX || pointCount >= CATALOG_SLOTS_MAX) {
@@ -45,7 +62,8 @@ export class SnapshotActions {
     }
   }
 
-  createSnapshot(name: string): PointRecord {
+  /** @param isSealed false: it is not listed and its auto-recovery window is open */
+  createSnapshot(name: string, shadow: ShadowProperties | null, isSealed = true): PointRecord {
     this.checkNew(name)
     this.#checkCount()
     this.#room.ensure(RECORD_BLOCKS, 0, false)
@@ -55,9 +73,13 @@ export class SnapshotActions {
       ...this.#newPoint(name),
       kind: 'snapshot',
       root: state.map.root,
+      cutRoot: null,
       referencedBlocks: state.liveBlocks,
       deadList: state.deadList.pointer,
       deadBlocks: state.deadList.blockCount,
+      isSealed,
+      shadow,
+      window: null,
     })
     state.handDeadListTo(record)
     state.epoch++
@@ -80,14 +102,56 @@ export class SnapshotActions {
     this.checkNew(name)
     this.#room.ensure(RECORD_BLOCKS, 0, false)
     const { state } = this.#begin()
-    const record = state.catalog.add({ ...this.#newPoint(name), kind: 'bookmark', ...NOTHING_HELD })
+    const record = state.catalog.add({
+      ...this.#newPoint(name),
+      kind: 'bookmark',
+      ...NOTHING_HELD,
+      window: null,
+    })
     state.epoch++
     return record
   }
 
+  /**
+   * Lists the unsealed snapshot, with what its window has made of it. The window's blocks are from now on
+   * what only the snapshot holds: its successor, the present, has them in its dead list, so that sizes
+   * count them and deleting the snapshot frees them.
+   * @throws UmbraError OUT_OF_SPACE with nothing changed
+   */
+  sealSnapshot(record: PointRecord, { root, blocks, runs }: WindowResult): PointRecord {
+    const runCount = runs.length / 2
+    const listBlocks = runCount === 0 ? 0 : windowListBlocks(runCount)
+    this.#room.ensure(RECORD_BLOCKS + listBlocks, blocks.blockCount, false)
+    const { state } = this.#begin()
+    let sealed: PointRecord = { ...record, isSealed: true }
+    if (runCount > 0) {
+      blocks.use()
+      const key = state.catalog.boundaryBelow(record.epoch)
+      for (const { start, count } of blocks.runs()) state.deadList.append(key, start, count)
+      state.deadList.writeTails()
+      sealed = {
+        ...sealed,
+        root,
+        cutRoot: record.root,
+        referencedBlocks: record.referencedBlocks + blocks.blockCount,
+        window: writeWindowList(state.store, runs),
+      }
+    }
+    state.window = undefined
+    state.catalog.replace(sealed)
+    return sealed
+  }
+
   deleteBookmark(record: PointRecord): void {
-    this.#room.ensure(RECORD_BLOCKS, 0, true)
+    const windowBlocks = this.#windowListOf(record)
+    this.#room.ensure(RECORD_BLOCKS, windowBlocks.length, true)
     this.#begin().state.catalog.remove(record)
+    for (const block of windowBlocks) this.#state.store.free(block)
+  }
+
+  setShadow(record: PointRecord, shadow: ShadowProperties): void {
+    this.#room.ensure(RECORD_BLOCKS, 0, true)
+    this.#begin().state.catalog.replace({ ...record, shadow })
   }
 
   setPinned(record: PointRecord, pinned: boolean): void {
@@ -99,11 +163,13 @@ export class SnapshotActions {
     const { before, after, next } = this.#neighbours(record)
     const own = this.#state.deadListOf(record)
     const buckets = own.bucketCount + next.bucketCount
+    const windowBlocks = keepBookmark ? [] : this.#windowListOf(record)
     this.#room.ensure(2 * buckets + RECORD_BLOCKS, 0, true)
     const { state } = this.#begin()
     const boundary = before?.epoch ?? 0
     if (keepBookmark) state.catalog.replace({ ...record, kind: 'bookmark', pinned: false, ...NOTHING_HELD })
     else state.catalog.remove(record)
+    for (const block of windowBlocks) state.store.free(block)
     const kept = new Map<number, ListPointer[]>()
     for (const [key, list] of next.lists()) {
       if (key >= boundary) state.toFree.add(list)
@@ -151,6 +217,13 @@ export class SnapshotActions {
     return { state: this.#state }
   }
 
+  /** The blocks of its window list, read before anything is changed. */
+  #windowListOf({ window }: { window: WindowRuns | null }): number[] {
+    if (window === null) return []
+    this.#state.store.flush()
+    return blocksOfWindowList(this.#state.cache, window)
+  }
+
   #newPoint(name: string) {
     return {
       id: randomUuid(),
@@ -183,8 +256,12 @@ export class SnapshotActions {
   }
 }
 
+/** What a bookmark has none of. */
 const NOTHING_HELD = {
   root: emptyRoot(1),
+  cutRoot: null,
+  isSealed: true,
+  shadow: null,
   referencedBlocks: 0,
   deadList: EMPTY_DEAD_LIST,
   deadBlocks: 0,

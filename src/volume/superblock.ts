@@ -19,8 +19,12 @@ import { decodePolicy, encodePolicy, type SpacePolicy } from './space-policy.ts'
 
 export const VOLUME_MAGIC = 'UMBRAVOL'
 export const FORMAT_VERSION = 1
+/** Incompatible, while a point has a window list or a snapshot is unsealed: deltas and listings need to know. */
+export const FEATURE_WINDOWS = 0x1
+/** Read-only, while a snapshot is a shadow copy: who does not know its properties would lose them. */
+export const FEATURE_SHADOWS = 0x1
 /** Feature bits this program knows; a volume with others is refused (or opened read-only for ro). */
-export const KNOWN_FEATURES = { incompatible: 0, readOnly: 0, compatible: 0 }
+export const KNOWN_FEATURES = { incompatible: FEATURE_WINDOWS, readOnly: FEATURE_SHADOWS, compatible: 0 }
 /** Virtual size limits, in blocks: 1 MiB to 16 TiB. */
 export const BLOCK_COUNT_MIN = 256
 export const BLOCK_COUNT_MAX = 2 ** 32
@@ -127,8 +131,9 @@ export interface Superblock {
   /** Current home and checksum of each table block. */
   readonly tables: readonly { readonly checksum: number; readonly home: number }[]
   readonly policy: SpacePolicy
-  /** Feature bits for readers that only read, kept as found. */
+  readonly incompatibleFeatures: number
   readonly readOnlyFeatures: number
+  /** Kept as found. */
   readonly compatibleFeatures: number
 }
 
@@ -153,7 +158,7 @@ export function encodeSuperblock(value: Superblock): Uint8Array {
   const block = SUPERBLOCK.encode({
     magic: VOLUME_MAGIC,
     version: FORMAT_VERSION,
-    incompatibleFeatures: KNOWN_FEATURES.incompatible,
+    incompatibleFeatures: value.incompatibleFeatures,
     readOnlyFeatures: value.readOnlyFeatures,
     compatibleFeatures: value.compatibleFeatures,
     transaction: value.transaction,
@@ -276,6 +281,7 @@ function meaningOf(block: Uint8Array): Superblock {
     },
     tables,
     policy: decodePolicy(raw),
+    incompatibleFeatures: raw.incompatibleFeatures,
     readOnlyFeatures: raw.readOnlyFeatures,
     compatibleFeatures: raw.compatibleFeatures,
   }

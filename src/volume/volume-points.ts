@@ -2,34 +2,29 @@
 //
 // Always true: what changes the catalog runs inside a cut and is durable when its promise resolves;
 // names are looked up when it runs, not when it was asked for. A pinned or leased snapshot is not
-// deleted here. A device of a snapshot answers only while the snapshot is in the catalog.
+// deleted here. A device of a snapshot answers only while the snapshot is in the catalog. A snapshot that
+// is not sealed is found and listed by nothing here.
 
 import { UmbraError } from '../base/errors.ts'
+import { uuidBytes } from '../base/uuid.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
 import { type Lease, Leases } from './leases.ts'
-import type { Bookmark, Point, Snapshot, SnapshotSizes } from './points.ts'
-import type { Present } from './present.ts'
-import type { ReadTickets } from './read-tickets.ts'
+import type { Bookmark, Point, ShadowProperties, Snapshot, SnapshotSizes } from './points.ts'
 import { SnapshotDevice } from './snapshot-device.ts'
+import { OpenWindow, type UnsealedSnapshot, type WindowVolume } from './unsealed-snapshot.ts'
 
 /** What the points need of their volume. */
-export interface PointsHost {
+export interface PointsHost extends WindowVolume {
   readonly storage: BlockStorage
   readonly uuid: string
-  readonly reads: ReadTickets
-  /** What is being built; another one after a transaction was dropped. */
-  present(): Present
-  /** Runs `action` in the next cut; resolves when it is durable. @throws UmbraError READ_ONLY, CLOSED */
-  inCut<T>(action: () => T): Promise<T>
-  /** @throws UmbraError CLOSED */
-  checkOpen(): void
 }
 
 export class VolumePoints {
   readonly #host: PointsHost
   readonly #leases: Leases
+  #window: OpenWindow | undefined
 
   constructor(host: PointsHost) {
     this.#host = host
@@ -40,7 +35,7 @@ export class VolumePoints {
 
   /** Oldest first. */
   snapshots(): Snapshot[] {
-    return this.#catalog.snapshots.map(asSnapshot)
+    return this.#catalog.snapshots.filter((record) => record.isSealed).map(asSnapshot)
   }
 
   /** Oldest first. */
@@ -71,10 +66,45 @@ export class VolumePoints {
 
   // -- changing
 
-  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
-  async createSnapshot(name: string): Promise<Snapshot> {
+  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, BUSY, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
+  async createSnapshot(name: string, shadow: ShadowProperties | null): Promise<Snapshot> {
     this.#actions.checkNew(name)
-    return asSnapshot(await this.#host.inCut(() => this.#actions.createSnapshot(name)))
+    if (shadow) checkShadow(shadow)
+    return asSnapshot(await this.#host.inCut(() => this.#actions.createSnapshot(name, shadow)))
+  }
+
+  /** @throws UmbraError as createSnapshot() */
+  async cutUnsealed(name: string, shadow: ShadowProperties): Promise<UnsealedSnapshot> {
+    this.#actions.checkNew(name)
+    checkShadow(shadow)
+    return await this.#host.inCut(() => {
+      const record = this.#actions.createSnapshot(name, { ...shadow }, false)
+      this.#window = new OpenWindow(this.#host, record)
+      return this.#window
+    })
+  }
+
+  /** The shadow copy that is being made. */
+  get unsealed(): UnsealedSnapshot | undefined {
+    return this.#catalog.unsealed && this.#window
+  }
+
+  /** Deletes what no window is open on any more: what a process left that ended before it sealed. */
+  async dropUnsealed(): Promise<void> {
+    if (this.#window?.isOpen) await this.#window.drop()
+    if (this.#catalog.snapshots.every((record) => record.isSealed)) return
+    await this.#host.inCut(() => {
+      for (const record of [...this.#catalog.snapshots]) {
+        if (!record.isSealed) this.#actions.deleteSnapshot(record, false)
+      }
+    })
+  }
+
+  /** @throws UmbraError NOT_FOUND, INVALID_ARGUMENT, READ_ONLY */
+  async setShadow(nameOrId: string, shadow: ShadowProperties): Promise<Snapshot> {
+    checkShadow(shadow)
+    await this.#host.inCut(() => this.#actions.setShadow(this.#snapshotRecord(nameOrId), { ...shadow }))
+    return this.snapshot(nameOrId)
   }
 
   /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
@@ -100,11 +130,14 @@ export class VolumePoints {
     return asBookmark(await this.#host.inCut(() => this.#actions.createBookmark(name)))
   }
 
-  /** @throws UmbraError NOT_FOUND, READ_ONLY */
+  /** @throws UmbraError NOT_FOUND, LEASED, READ_ONLY */
   async deleteBookmark(nameOrId: string): Promise<void> {
     await this.#host.inCut(() => {
       const record = this.#record(nameOrId)
       if (record.kind !== 'bookmark') throw notFound('bookmark', nameOrId)
+      if (this.#leases.isHeld(record.id)) {
+        throw new UmbraError('LEASED', `Bookmark ${JSON.stringify(record.name)} is in use`)
+      }
       this.#actions.deleteBookmark(record)
     })
   }
@@ -112,7 +145,7 @@ export class VolumePoints {
   // -- evicting
 
   /**
-   * The snapshot that goes next when room is needed: the oldest that nobody reads, else the oldest.
+   * The snapshot that goes next when room is needed: the oldest that nobody reads or makes, else the oldest.
    * @param keepNewest not the newest one
    * @returns undefined when every one that is left is kept
    */
@@ -122,7 +155,7 @@ export class VolumePoints {
     let leased: PointRecord | undefined
     for (const record of snapshots) {
       if (record.pinned || (keepNewest && record === newest)) continue
-      if (!this.#leases.isHeld(record.id)) return record
+      if (!this.#leases.isHeld(record.id) && record.isSealed) return record
       leased ??= record
     }
     return leased
@@ -133,19 +166,23 @@ export class VolumePoints {
     return this.#actions.freedIfDeleted(this.#catalog.snapshots.filter((record) => !record.pinned))
   }
 
-  /** In a cut: deletes it all the same, leaving a bookmark. @returns the bytes that it alone held */
+  /**
+   * In a cut: deletes it all the same, leaving a bookmark if it was sealed.
+   * @returns the bytes that it alone held
+   */
   evict(record: PointRecord): number {
     const { uniqueBytes } = this.#actions.sizesOf(record)
-    this.#actions.deleteSnapshot(record, true)
+    this.#actions.deleteSnapshot(record, record.isSealed)
     this.#leases.evicted(record.id)
-    return uniqueBytes
+    const windowBytes = record.isSealed ? 0 : (this.#window?.evicted() ?? 0)
+    return uniqueBytes + windowBytes
   }
 
   // -- using
 
-  /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
+  /** Keeps a snapshot or bookmark from being deleted until released. @throws UmbraError NOT_FOUND */
   lease(nameOrId: string): Lease {
-    return this.#leases.take(this.#snapshotRecord(nameOrId), this.#host.uuid)
+    return this.#leases.take(this.#record(nameOrId), this.#host.uuid)
   }
 
   /** A read-only device; it fails with EVICTED once the snapshot is deleted. @throws UmbraError NOT_FOUND */
@@ -177,17 +214,29 @@ export class VolumePoints {
 
   #record(nameOrId: string): PointRecord {
     const record = this.#catalog.find(nameOrId)
-    if (record) return record
+    if (record?.isSealed) return record
     throw notFound('snapshot or bookmark', nameOrId)
   }
 
   #snapshotRecord(nameOrId: string): PointRecord {
     const record = this.#catalog.find(nameOrId)
-    if (record?.kind === 'snapshot') return record
+    if (record?.kind === 'snapshot' && record.isSealed) return record
     throw notFound('snapshot', nameOrId)
   }
 }
 
 function notFound(kind: string, nameOrId: string): UmbraError {
   return new UmbraError('NOT_FOUND', `The volume has no ${kind} ${JSON.stringify(nameOrId)}`)
+}
+
+/** @throws UmbraError INVALID_ARGUMENT */
+function checkShadow({ setId, setCount, attributes }: ShadowProperties): void {
+  uuidBytes(setId)
+  const isCount = Number.isInteger(setCount) && setCount >= 1 && setCount <= 0xffff
+  const isMask = Number.isInteger(attributes) && attributes >= 0 && attributes <= 0xffffffff
+  if (isCount && isMask) return
+  throw new UmbraError(
+    'INVALID_ARGUMENT',
+    `Not a shadow copy's properties: ${setCount} volumes, attributes ${attributes}`,
+  )
 }

@@ -23,8 +23,9 @@ import { RadixTree, type TreeOwner } from './radix-tree.ts'
 import type { ReadTickets } from './read-tickets.ts'
 import { SideTable } from './side-table.ts'
 import type { SpacePolicy } from './space-policy.ts'
-import type { Superblock } from './superblock.ts'
+import { FEATURE_SHADOWS, FEATURE_WINDOWS, type Superblock } from './superblock.ts'
 import { ToFreeList } from './to-free-list.ts'
+import type { WindowBlocks } from './window-blocks.ts'
 import { WriteAhead } from './write-ahead.ts'
 
 const FREE_NOW = -1
@@ -58,6 +59,8 @@ export class VolumeState implements TreeOwner {
   policy: SpacePolicy
   /** Set by whatever changes the state without making a node dirty. */
   isDirty = false
+  /** What the unsealed snapshot's auto-recovery window has written, which nothing committed knows of. */
+  window: WindowBlocks | undefined
   /** The superblock of the last cut, or the one opened. */
   lastCut: Superblock
   readonly #snapshotLists = new Map<number, DeadList>()
@@ -193,7 +196,7 @@ export class VolumeState implements TreeOwner {
     return {
       liveBytes: this.liveBlocks * BLOCK_SIZE_BYTES,
       snapshotBytes: this.deadBlocks * BLOCK_SIZE_BYTES,
-      allocatedBytes: this.allocator.usedBlocks * BLOCK_SIZE_BYTES,
+      allocatedBytes: (this.allocator.usedBlocks + this.#windowBlocks) * BLOCK_SIZE_BYTES,
       pendingFreeBytes: pending * BLOCK_SIZE_BYTES,
       virtualBytes: blockCount * BLOCK_SIZE_BYTES,
     }
@@ -227,6 +230,12 @@ export class VolumeState implements TreeOwner {
     this.lastCut = {
       ...this.lastCut,
       transaction,
+      incompatibleFeatures: withBit(
+        this.lastCut.incompatibleFeatures,
+        FEATURE_WINDOWS,
+        this.catalog.windowCount > 0,
+      ),
+      readOnlyFeatures: withBit(this.lastCut.readOnlyFeatures, FEATURE_SHADOWS, this.catalog.shadowCount > 0),
       epoch: this.epoch,
       physicalBlockCount: this.allocator.physicalBlockCount,
       liveRoot: this.map.root,
@@ -253,10 +262,18 @@ export class VolumeState implements TreeOwner {
     }
   }
 
+  get #windowBlocks(): number {
+    return this.window?.blockCount ?? 0
+  }
+
   #keyOf(birth: number): number {
     if (birth === this.#lastBirth) return this.#lastKey
     this.#lastBirth = birth
     this.#lastKey = birth > this.catalog.newestSnapshotEpoch ? FREE_NOW : this.catalog.boundaryBelow(birth)
     return this.#lastKey
   }
+}
+
+function withBit(features: number, bit: number, isSet: boolean): number {
+  return isSet ? features | bit : features & ~bit
 }

@@ -16,7 +16,15 @@ import { CutActions } from './cut-actions.ts'
 import { chooseWholeSuperblock } from './fall-back.ts'
 import type { Lease } from './leases.ts'
 import type { NodeReader } from './map-node.ts'
-import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport, TreeRoot } from './points.ts'
+import type {
+  Bookmark,
+  Point,
+  ShadowProperties,
+  Snapshot,
+  SnapshotSizes,
+  SpaceReport,
+  TreeRoot,
+} from './points.ts'
 import { Present } from './present.ts'
 import { ReadTickets } from './read-tickets.ts'
 import { Reclaimer } from './reclaimer.ts'
@@ -26,6 +34,7 @@ import { SideTable } from './side-table.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import type { Superblock } from './superblock.ts'
 import { type ChosenSuperblock, mendCopies, type OpenReport } from './superblock-slots.ts'
+import type { UnsealedSnapshot } from './unsealed-snapshot.ts'
 import { VolumePoints } from './volume-points.ts'
 
 export interface OpenOptions {
@@ -90,6 +99,8 @@ export class Volume implements BlockDevice {
       present: () => this.#present,
       inCut: (action) => this.#inCut(action),
       checkOpen: () => this.#checkOpen(),
+      checkWritable: () => this.#checkWritable(),
+      noteWrite: () => this.#queue.noteWrite(),
     })
     this.spaceKeeper = new SpaceKeeper({
       state: () => this.#present.state,
@@ -131,6 +142,7 @@ export class Volume implements BlockDevice {
     // What the opened transaction freed is not known any more; with a twin of it in the other slot
     // nothing that may be gone back to refers to it.
     if (!readOnly && !chosen.isTwinned) await volume.#reclaimer.commitTwin()
+    if (!readOnly) await volume.#points.dropUnsealed()
     return volume
   }
 
@@ -256,9 +268,28 @@ export class Volume implements BlockDevice {
 
   // -- snapshots and bookmarks
 
-  /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, LIMIT_EXCEEDED, OUT_OF_SPACE, READ_ONLY */
-  async createSnapshot(name: string): Promise<Snapshot> {
-    return await this.spaceKeeper.withRoom(() => this.#points.createSnapshot(name))
+  /**
+   * @param shadow makes it a shadow copy, sealed at once
+   * @throws UmbraError INVALID_NAME, ALREADY_EXISTS, BUSY while one is unsealed, LIMIT_EXCEEDED, OUT_OF_SPACE,
+   *   READ_ONLY
+   */
+  async createSnapshot(name: string, shadow: ShadowProperties | null = null): Promise<Snapshot> {
+    return await this.spaceKeeper.withRoom(() => this.#points.createSnapshot(name, shadow))
+  }
+
+  /** Cuts a shadow copy and opens its auto-recovery window. @throws UmbraError as createSnapshot() */
+  async cutUnsealed(name: string, shadow: ShadowProperties): Promise<UnsealedSnapshot> {
+    return await this.spaceKeeper.withRoom(() => this.#points.cutUnsealed(name, shadow))
+  }
+
+  /** The shadow copy whose auto-recovery window is open. */
+  get unsealed(): UnsealedSnapshot | undefined {
+    return this.#points.unsealed
+  }
+
+  /** Changes a shadow copy's properties. @throws UmbraError NOT_FOUND, INVALID_ARGUMENT, READ_ONLY */
+  async setShadow(nameOrId: string, shadow: ShadowProperties): Promise<Snapshot> {
+    return await this.#points.setShadow(nameOrId, shadow)
   }
 
   /** @throws UmbraError NOT_FOUND, PINNED, LEASED, OUT_OF_SPACE, READ_ONLY */
@@ -325,7 +356,7 @@ export class Volume implements BlockDevice {
   async rollback(nameOrId: string, options: { readonly keepAs?: string } = {}): Promise<Snapshot> {
     this.#checkWritable()
     if (this.#callbacks.length > 0) throw new UmbraError('BUSY', 'The volume is mounted; unmount it first')
-    const lease = this.lease(nameOrId)
+    const lease = this.lease(this.snapshot(nameOrId).id)
     try {
       const keepAs = options.keepAs ?? `before-rollback-${new Date().toISOString()}`
       const kept = await this.createSnapshot(keepAs)
@@ -345,7 +376,7 @@ export class Volume implements BlockDevice {
     }
   }
 
-  /** Keeps a snapshot from being deleted until released. @throws UmbraError NOT_FOUND */
+  /** Keeps a snapshot or bookmark from being deleted until released. @throws UmbraError NOT_FOUND */
   lease(nameOrId: string): Lease {
     return this.#points.lease(nameOrId)
   }
@@ -380,6 +411,7 @@ export class Volume implements BlockDevice {
     if (this.#isClosed) return
     try {
       if (!this.readOnly) {
+        await this.#points.dropUnsealed()
         await this.commit()
         await this.#reclaimer.releaseFrees()
         await this.#present.state.releaseSpace()

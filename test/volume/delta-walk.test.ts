@@ -272,8 +272,9 @@ test('delta() chooses by the kind of its base', async (t) => {
     pinned: false,
     root,
     referencedBytes: 0,
+    shadow: null,
   })
-  const bookmark = (epoch: number): Bookmark => ({ ...common, kind: 'bookmark', epoch })
+  const bookmark = (epoch: number): Bookmark => ({ ...common, kind: 'bookmark', epoch, window: null })
   t.alike(shown(delta(forest, null, snapshot(2, two))), ['data 1+2'])
   t.alike(shown(delta(forest, snapshot(1, one), snapshot(2, two))), ['data 2+1'])
   t.alike(shown(delta(forest, snapshot(2, two), snapshot(1, one))), ['zero 2+1'])
