@@ -19,6 +19,7 @@ export type FindingCode =
   | 'DEAD_LIST'
   | 'COUNT_WRONG'
   | 'POINT_ORDER'
+  | 'WINDOW_LIST'
 
 const ACTIONS: Readonly<Record<FindingCode, string>> = {
   SUPERBLOCK_COPY: 'The other copy is good; opening the volume for writing, or --repair, rewrites this one',
@@ -37,6 +38,7 @@ const ACTIONS: Readonly<Record<FindingCode, string>> = {
   DEAD_LIST: 'Do not delete snapshots: export them and restore into a new volume',
   COUNT_WRONG: 'Sizes shown for snapshots are wrong; the contents are not affected',
   POINT_ORDER: 'Increments from this point may be wrong: take a full image',
+  WINDOW_LIST: 'Increments from this point may lack blocks once it is a bookmark: take a full image',
 }
 
 export interface Finding {

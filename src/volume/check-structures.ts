@@ -4,10 +4,13 @@
 // the walk below it only.
 
 import { UmbraError } from '../base/errors.ts'
+import type { BlockRange } from '../base/units.ts'
 import { decodeListNode } from './block-list.ts'
+import type { PointRecord } from './catalog.ts'
 import type { AllocationCheck } from './check-allocation.ts'
 import type { FindingLog } from './check-report.ts'
 import { DeadList } from './dead-list.ts'
+import { walkDelta } from './delta.ts'
 import type { DroppedBlocks } from './dropped-blocks.ts'
 import {
   ENTRIES_PER_NODE,
@@ -21,6 +24,7 @@ import {
 import type { MetadataStore } from './metadata-store.ts'
 import type { TreeRoot } from './points.ts'
 import type { ListPointer, ObjectPointer } from './superblock.ts'
+import { readWindowList } from './window-list.ts'
 
 export class StructureCheck {
   readonly #store: MetadataStore
@@ -114,6 +118,22 @@ export class StructureCheck {
     return sum
   }
 
+  /** A window list: in form, and with everything in it that the window changed. */
+  windowList(point: PointRecord, name: string): void {
+    const { window, cutRoot, root, blockCount } = point
+    if (window === null) return
+    const where = `the window list of ${name}`
+    this.object(window.root, where)
+    if (!this.#log.isComplete) return
+    this.#attempt(where, () => {
+      const { cache } = this.#store
+      const changed = cutRoot === null ? [] : walkDelta(cache, cutRoot, root, blockCount)
+      const missing = firstUncovered(changed, readWindowList(cache, window))
+      if (missing !== undefined)
+        this.#log.add('WINDOW_LIST', where, `Block ${missing} was changed, but is not listed`)
+    })
+  }
+
   #checkDead(
     block: number,
     key: number,
@@ -143,6 +163,20 @@ export class StructureCheck {
       return undefined
     }
   }
+}
+
+/** The first block of the ranges that no run of the list has; the list is read to its end otherwise. */
+function firstUncovered(ranges: Iterable<BlockRange>, list: Iterator<BlockRange>): number | undefined {
+  let run = list.next()
+  for (const { blockIndex, blockCount } of ranges) {
+    for (let at = blockIndex; at < blockIndex + blockCount; ) {
+      while (!run.done && run.value.blockIndex + run.value.blockCount <= at) run = list.next()
+      if (run.done || run.value.blockIndex > at) return at
+      at = run.value.blockIndex + run.value.blockCount
+    }
+  }
+  while (!run.done) run = list.next()
+  return undefined
 }
 
 /** The largest of the rising `epochs` that is less than `birth`; 0: none is. */

@@ -89,6 +89,7 @@ export class VolumeCheck {
     this.#structures.object(superblock.sideTable.root, 'the side table')
     const records = this.#readCatalog()
     if (records) this.#checkLine(records.snapshots)
+    for (const bookmark of records?.bookmarks ?? []) this.#structures.windowList(bookmark, nameOf(bookmark))
     const toFree = this.#structures.list(superblock.toFree, 'the to-free list', (start, count) => {
       for (let block = start; block < start + count; block++) {
         this.allocation.claim(block, 'the to-free list')
@@ -121,7 +122,7 @@ export class VolumeCheck {
       const catalog = new Catalog(this.#store, this.superblock.catalog)
       this.#counts.snapshots = catalog.snapshots.length
       this.#counts.bookmarks = catalog.bookmarks.length
-      this.#checkPoints([...catalog.snapshots, ...catalog.bookmarks])
+      this.#checkPoints([...catalog.snapshots, ...catalog.bookmarks], catalog.snapshots.at(-1))
       return catalog
     } catch (error) {
       if (!(error instanceof UmbraError)) throw error
@@ -130,7 +131,7 @@ export class VolumeCheck {
     }
   }
 
-  #checkPoints(points: readonly PointRecord[]): void {
+  #checkPoints(points: readonly PointRecord[], newest: PointRecord | undefined): void {
     const names = new Set<string>()
     const epochs = new Set<number>()
     for (const point of points) {
@@ -143,6 +144,8 @@ export class VolumeCheck {
         const message = `Its epoch is ${point.epoch}, the present's ${this.superblock.epoch}`
         this.log.add('POINT_ORDER', where, message)
       }
+      if (!point.isSealed && point !== newest)
+        this.log.add('POINT_ORDER', where, 'It is unsealed, but not the newest')
       names.add(point.name).add(point.id)
       epochs.add(point.epoch)
     }
@@ -154,30 +157,60 @@ export class VolumeCheck {
     const boundaries = snapshots.map((snapshot) => snapshot.epoch)
     let before: CheckedTree | null = null
     let referenced = 0
+    let ofWindow = new DroppedBlocks()
     for (const snapshot of snapshots) {
-      const { root, epoch, blockCount, deadList, deadBlocks, referencedBlocks } = snapshot
-      const tree: CheckedTree = { name: nameOf(snapshot), root, epoch, blockCount }
-      referenced = this.#checkStep(tree, before, referenced, deadList, boundaries, deadBlocks)
-      this.#checkCount(tree.name, 'blocks are referred to', referenced, referencedBlocks)
+      const { root, cutRoot, epoch, blockCount, deadList, deadBlocks, referencedBlocks } = snapshot
+      const tree: CheckedTree = { name: nameOf(snapshot), root: cutRoot ?? root, epoch, blockCount }
+      referenced = this.#checkStep(tree, before, referenced, deadList, boundaries, ofWindow, deadBlocks)
+      ofWindow = this.#checkWindow(snapshot)
+      const kept = referenced + ofWindow.blockCount
+      this.#checkCount(tree.name, 'blocks are referred to', kept, referencedBlocks)
       before = tree
     }
     const { liveRoot: root, epoch, blockCount, deadList } = superblock
     const present: CheckedTree = { name: 'the present', root, epoch, blockCount }
-    referenced = this.#checkStep(present, before, referenced, deadList, boundaries)
+    referenced = this.#checkStep(present, before, referenced, deadList, boundaries, ofWindow)
     this.#counts.liveBlocks = referenced
     this.#checkCount(present.name, 'blocks are referred to', referenced, superblock.liveBlocks)
   }
 
-  /** @returns blocks that the tree refers to */
+  /** @returns what the window of a snapshot wrote: blocks that its successor's dead list must name too */
+  #checkWindow(snapshot: PointRecord): DroppedBlocks {
+    const written = new DroppedBlocks()
+    const { root, cutRoot, epoch, blockCount, isSealed } = snapshot
+    const name = nameOf(snapshot)
+    if (!isSealed) this.log.notes.push(`${name} was not sealed: opening the volume for writing deletes it`)
+    if (cutRoot === null) return written
+    const changes = {
+      came: (block: number, where: string) => {
+        written.add(block, epoch)
+        return this.allocation.claim(block, where)
+      },
+      // The tree as it was cut goes on referring to it.
+      went: () => {},
+    }
+    const cut: CheckedTree = { name: `${name} as it was cut`, root: cutRoot, epoch: epoch - 1, blockCount }
+    const sealed: CheckedTree = { name, root, epoch, blockCount }
+    const { physicalBlockCount } = this.superblock
+    new TreeCompare(this.#store.cache, this.log, changes, physicalBlockCount, sealed, cut).run()
+    this.#structures.windowList(snapshot, name)
+    return written
+  }
+
+  /**
+   * @param dropped what its dead list must name beside what went between the trees
+   * @returns blocks that the tree refers to
+   */
   #checkStep(
     tree: CheckedTree,
     before: CheckedTree | null,
     referencedBefore: number,
     deadList: ObjectPointer,
     boundaries: readonly number[],
+    dropped: DroppedBlocks,
     deadBlocks?: number,
   ): number {
-    const dropped = new DroppedBlocks()
+    const windowCount = dropped.blockCount
     let cameCount = 0
     const changes = {
       came: (block: number, where: string) => {
@@ -192,7 +225,7 @@ export class VolumeCheck {
     if (deadBlocks !== undefined)
       this.#checkCount(tree.name, 'blocks are in its dead list', listed, deadBlocks)
     this.#progress()
-    return referencedBefore + cameCount - dropped.blockCount
+    return referencedBefore + cameCount - (dropped.blockCount - windowCount)
   }
 
   #checkCount(where: string, what: string, found: number, recorded: number): void {
