@@ -13,7 +13,8 @@ export type FileType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'b
 
 /**
  * `created`, `deleted`: the inode is new or gone; a number that was reused gives one of each.
- * `renamed`: it has other names than before (moved, a link more or fewer); its data may differ, too.
+ * `renamed`: it has other paths than before (moved, a link more or fewer); its data may differ, too. What
+ * lies in a directory that was moved is listed only if something else of it differs.
  * `changed`: data or attributes. `touched`: since a bookmark, changed or created (see `certain`).
  */
 export type ChangeKind = 'created' | 'deleted' | 'renamed' | 'changed' | 'touched'

@@ -17,6 +17,8 @@ import type { ChangedRange, ComparedPoints, ComparisonCost, FileChange, FileType
 import { FileNames } from './file-names.ts'
 import { PointView } from './point-view.ts'
 
+/** The clock of inodes moves in ticks: a change just after a bookmark may bear a time just before it. */
+const CLOCK_TICK_MS = 20
 const NO_ENTRIES: EntryChanges = { added: new Map(), removed: new Map() }
 
 export class FileComparison {
@@ -102,30 +104,46 @@ export class FileComparison {
   *#different(hasNames: boolean): Generator<FileChange> {
     const before = this.before as PointView
     const { created, deleted, kept } = this.#found(before)
-    const names = new FileNames(before, this.after, this.entries)
+    const names = new FileNames(
+      before,
+      this.after,
+      this.entries,
+      hasMovedDirectory(this.after, kept, this.entries),
+    )
     this.#names = names
     const changed = kept.filter((ino) =>
       this.#isDifferent(before.inode(ino) as Inode, this.after.inode(ino) as Inode, names.isRenamed(ino)),
     )
     if (hasNames) names.prepare(this.#inodes(created, changed))
     for (const [ino, kind] of merged(deleted, created, changed)) {
-      if (kind === 'deleted') {
-        const inode = before.inode(ino) as Inode
-        yield this.#deletion(inode, hasNames ? names.pathsOfDeleted(inode) : [])
-        continue
-      }
-      const inode = this.after.inode(ino) as Inode
-      const paths = hasNames ? names.pathsAfter(inode) : []
-      if (kind === 'created') yield this.#creation(inode, paths)
-      else {
-        const oldPaths = hasNames && names.isRenamed(ino) ? names.pathsBefore(inode) : []
-        const isRenamed = hasNames ? !isEqual(paths, oldPaths) && oldPaths.length > 0 : names.isRenamed(ino)
-        const old = before.inode(ino) as Inode
-        // Moved away and back into a directory of the same path: nobody sees another name.
-        if (!isRenamed && !this.#isDifferent(old, inode, false)) continue
-        yield this.#change(old, inode, isRenamed ? 'renamed' : 'changed', paths, isRenamed ? oldPaths : [])
-      }
+      const change = hasNames ? this.#namedChange(ino, kind, names) : this.#namelessChange(ino, kind, names)
+      if (change) yield change
     }
+  }
+
+  #namelessChange(ino: number, kind: MergedKind, names: FileNames): FileChange {
+    const before = this.before as PointView
+    if (kind === 'deleted') return this.#deletion(before.inode(ino) as Inode, [])
+    const inode = this.after.inode(ino) as Inode
+    if (kind === 'created') return this.#creation(inode, [])
+    const told = names.isRenamed(ino) ? 'renamed' : 'changed'
+    return this.#change(before.inode(ino) as Inode, inode, told, [], [])
+  }
+
+  #namedChange(ino: number, kind: MergedKind, names: FileNames): FileChange | null {
+    const before = this.before as PointView
+    if (kind === 'deleted') {
+      const inode = before.inode(ino) as Inode
+      return this.#deletion(inode, names.pathsOfDeleted(inode))
+    }
+    const inode = this.after.inode(ino) as Inode
+    const paths = names.pathsAfter(inode)
+    if (kind === 'created') return this.#creation(inode, paths)
+    const old = before.inode(ino) as Inode
+    const oldPaths = names.pathsBefore(inode, paths)
+    if (!isEqual(paths, oldPaths)) return this.#change(old, inode, 'renamed', paths, oldPaths)
+    // Moved away and back into a directory of the same path: nobody sees another name.
+    return this.#isDifferent(old, inode, false) ? this.#change(old, inode, 'changed', paths, []) : null
   }
 
   *#inodes(...lists: readonly (readonly number[])[]): Generator<Inode> {
@@ -197,7 +215,7 @@ export class FileComparison {
 
   *#touched(hasNames: boolean): Generator<FileChange> {
     const touched = findTouched(this.after, this.#runs)
-    const names = new FileNames(null, this.after, NO_ENTRIES)
+    const names = new FileNames(null, this.after, NO_ENTRIES, false)
     this.#names = names
     if (hasNames) names.prepare(this.#inodes(touched))
     for (const ino of touched) {
@@ -210,7 +228,8 @@ export class FileComparison {
     const after = { view: this.after, inode }
     const ranges: ChangedRange[] = inode.isRegular ? changedRangesOf(null, after, this.#runs) : []
     // The change time cannot be set by a program; a clock that was set back makes it say too little.
-    const isLater = inode.ctime.sec * 1000 + inode.ctime.nsec / 1e6 >= this.#bookmarkedAtMs
+    const changedAtMs = inode.ctime.sec * 1000 + inode.ctime.nsec / 1e6
+    const isLater = changedAtMs >= this.#bookmarkedAtMs - CLOCK_TICK_MS
     return {
       ...identity(inode),
       kind: 'touched',
@@ -277,6 +296,11 @@ function pathNames(path: string | Uint8Array): string[] {
 
 function shown(file: string | Uint8Array | number): string {
   return typeof file === 'number' ? `inode ${file}` : Buffer.from(file).toString()
+}
+
+/** Whether the path of anything may differ though its own name does not. */
+function hasMovedDirectory(after: PointView, kept: readonly number[], entries: EntryChanges): boolean {
+  return kept.some((ino) => entries.removed.has(ino) && after.inode(ino)?.isDirectory === true)
 }
 
 function isEqual(a: readonly string[], b: readonly string[]): boolean {

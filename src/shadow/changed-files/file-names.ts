@@ -21,13 +21,18 @@ export interface NamesCost {
 export class FileNames {
   readonly #after: PointView
   readonly #entries: EntryChanges
+  readonly #hasMovedDirectory: boolean
   readonly #pathsBefore: DirectoryPaths | null
   readonly #pathsAfter: DirectoryPaths
   #search: NameSearch = { names: new Map(), directories: 0, directoryBlocks: 0 }
   #namesMs = 0
 
-  /** @param before null: since a bookmark */
-  constructor(before: PointView | null, after: PointView, entries: EntryChanges) {
+  /**
+   * @param before null: since a bookmark
+   * @param hasMovedDirectory whether the path to an unchanged name may differ
+   */
+  constructor(before: PointView | null, after: PointView, entries: EntryChanges, hasMovedDirectory: boolean) {
+    this.#hasMovedDirectory = hasMovedDirectory
     this.#after = after
     this.#entries = entries
     this.#pathsBefore = before && new DirectoryPaths(before)
@@ -69,15 +74,23 @@ export class FileNames {
     return this.#sorted(this.#entries.removed.get(inode.ino) ?? NO_ENTRIES, this.#pathsBefore)
   }
 
-  /** Names at the older point of an inode that is in both. */
-  pathsBefore(inode: Inode): string[] {
+  /** Names at the older point of an inode that is in both and has these `paths` at the newer one. */
+  pathsBefore(inode: Inode, paths: readonly string[]): readonly string[] {
+    if (inode.ino === ROOT_INO || !(this.#hasMovedDirectory || this.isRenamed(inode.ino))) return paths
     const removed = this.#entries.removed.get(inode.ino) ?? NO_ENTRIES
-    if (inode.isDirectory && removed.length > 0) return this.#sorted(removed, this.#pathsBefore)
+    if (inode.isDirectory) {
+      const isMoved = removed.length > 0
+      return isMoved ? this.#sorted(removed, this.#pathsBefore) : this.#directoryBefore(inode.ino)
+    }
     const added = this.#entries.added.get(inode.ino) ?? NO_ENTRIES
     const isAdded = (entry: Entry): boolean =>
       added.some((other) => other.parent === entry.parent && other.name === entry.name)
     const kept = (this.#search.names.get(inode.ino) ?? NO_ENTRIES).filter((entry) => !isAdded(entry))
     return this.#sorted([...removed, ...kept], this.#pathsBefore)
+  }
+
+  #directoryBefore(ino: number): string[] {
+    return this.#pathsBefore ? [this.#pathsBefore.namesOf(ino).join('/')] : []
   }
 
   #sorted(entries: readonly Entry[], paths: DirectoryPaths | null): string[] {
