@@ -7,7 +7,7 @@
 import { posixError } from '../base/errors.ts'
 import { S_IFMT, S_IFREG } from '../ext4/inode.ts'
 import { openFlags } from './handle-names.ts'
-import type { Handler } from './handler.ts'
+import type { Handler, HandlerContext } from './handler.ts'
 import { FSYNC_FDATASYNC, LIMIT, OPCODE, OPEN_KILL_SUIDGID, ROOT_NODE_ID } from './protocol.ts'
 import { putU64 } from './reply-encoding.ts'
 import type { Request, Ticket } from './request.ts'
