@@ -4,8 +4,10 @@
 // in. Always true: the model is brute force and knows nothing of trees; contents are compared byte
 // for byte with self-describing blocks.
 
+import { randomUuid } from '../../src/base/uuid.ts'
 import type { BlockDevice } from '../../src/storage/block-device.ts'
 import type { BlockStorage } from '../../src/storage/block-storage.ts'
+import type { UnsealedSnapshot } from '../../src/volume/unsealed-snapshot.ts'
 import { Volume } from '../../src/volume/volume.ts'
 import { describeBlock, isBlock, patternBlocks } from './block-pattern.ts'
 import type { Random } from './random.ts'
@@ -27,6 +29,13 @@ export interface ModelPoint {
   readonly epoch: number
   /** What the volume held at this point, also for a bookmark. */
   readonly contents: Contents
+}
+
+/** An auto-recovery window that is open. */
+interface ModelWindow {
+  readonly shadow: UnsealedSnapshot
+  readonly epoch: number
+  readonly contents: Map<number, Written>
 }
 
 interface Discarded {
@@ -54,6 +63,13 @@ export type Step =
   | 'deleteBookmark'
   | 'rollback'
   | 'reopen'
+  | 'cut'
+  | 'windowWrite'
+  | 'windowMetadata'
+  | 'windowDiscard'
+  | 'windowCommit'
+  | 'seal'
+  | 'drop'
 
 const WEIGHTS: Readonly<Record<Step, number>> = {
   write: 12,
@@ -67,6 +83,13 @@ const WEIGHTS: Readonly<Record<Step, number>> = {
   deleteBookmark: 1,
   rollback: 1,
   reopen: 1,
+  cut: 3,
+  windowWrite: 5,
+  windowMetadata: 2,
+  windowDiscard: 2,
+  windowCommit: 1,
+  seal: 4,
+  drop: 1,
 }
 
 export class VolumeHistory {
@@ -76,6 +99,7 @@ export class VolumeHistory {
   readonly log: string[] = []
   readonly live = new Map<number, Written>()
   volume: Volume
+  window: ModelWindow | undefined
   readonly #random: Random
   readonly #steps: readonly Step[]
   readonly #openOptions: { cacheBytes?: number }
@@ -144,12 +168,27 @@ export class VolumeHistory {
         return this.#rollback()
       case 'reopen':
         return this.reopen()
+      case 'cut':
+        return this.#cut()
+      case 'windowWrite':
+        return this.#windowWrite(false)
+      case 'windowMetadata':
+        return this.#windowWrite(true)
+      case 'windowDiscard':
+        return this.#windowDiscard()
+      case 'windowCommit':
+        return this.window?.shadow.device.commit()
+      case 'seal':
+        return this.#seal()
+      case 'drop':
+        return this.#drop()
     }
   }
 
   async reopen(): Promise<void> {
     this.log.push('reopen')
     await this.volume.close()
+    this.window = undefined
     this.volume = await Volume.open(this.storage, this.#openOptions)
   }
 
@@ -204,7 +243,83 @@ export class VolumeHistory {
     }
   }
 
+  // -- the auto-recovery window
+
+  async #cut(): Promise<void> {
+    if (this.window) return
+    const name = `w${this.#nextName++}`
+    const contents = new Map(this.live)
+    const properties = { setId: randomUuid(), setCount: 1, attributes: 9 }
+    const shadow = await this.volume.cutUnsealed(name, properties)
+    this.log.push(`cut ${name} of epoch ${shadow.snapshot.epoch}`)
+    this.window = { shadow, epoch: shadow.snapshot.epoch, contents }
+  }
+
+  #windowWrite(isMetadata: boolean): void {
+    if (!this.window) return
+    const { shadow, epoch, contents } = this.window
+    const first = this.#place()
+    const most = isMetadata ? 1 : this.#random.chance(0.1) ? 300 : 12
+    const count = Math.min(this.#random.between(1, most), this.volume.blockCount - first)
+    const sequence = ++this.#sequence
+    this.log.push(
+      `${shadow.snapshot.name}: write ${sequence}: ${first}+${count}${isMetadata ? ' metadata' : ''}`,
+    )
+    if (isMetadata) {
+      shadow.device.requireRoom(1, false)
+      shadow.device.writeMetadata(first, patternBlocks(first, 1, sequence), 0)
+    } else {
+      shadow.device.writeData(first, count, patternBlocks(first, count, sequence), 0)
+    }
+    for (let block = first; block < first + count; block++) {
+      contents.set(block, { sequence, birth: epoch, place: sequence, isMetadata })
+    }
+  }
+
+  #windowDiscard(): void {
+    if (!this.window) return
+    const { shadow, epoch, contents } = this.window
+    const { blockCount } = this.volume
+    const isHuge = this.#random.chance(0.2)
+    const first = isHuge ? this.#random.below(blockCount) : this.#place()
+    const count = this.#random.between(1, isHuge ? blockCount - first : Math.min(40, blockCount - first))
+    this.log.push(`${shadow.snapshot.name}: discard ${first}+${count}`)
+    shadow.device.discard(first, count)
+    this.discards.push({ first, end: first + count, epoch })
+    for (const block of [...contents.keys()]) {
+      if (block >= first && block < first + count) contents.delete(block)
+    }
+  }
+
+  async #seal(): Promise<void> {
+    if (!this.window) return
+    const { shadow, epoch, contents } = this.window
+    const { name } = await shadow.seal()
+    this.log.push(`seal ${name}`)
+    this.points.set(name, { name, kind: 'snapshot', epoch, contents })
+    this.window = undefined
+  }
+
+  async #drop(): Promise<void> {
+    if (!this.window) return
+    this.log.push(`drop ${this.window.shadow.snapshot.name}`)
+    await this.window.shadow.drop()
+    this.window = undefined
+  }
+
+  /** Nothing is kept beside a window: what must be refused meanwhile. */
+  async #refusedByWindow(act: () => Promise<unknown>): Promise<boolean> {
+    if (!this.window) return false
+    const code = await act().then(
+      () => 'done',
+      (error) => error.code,
+    )
+    if (code !== 'BUSY') throw new Error(`while a window is open: ${code}, not BUSY`)
+    return true
+  }
+
   async #snapshot(): Promise<void> {
+    if (await this.#refusedByWindow(() => this.volume.createSnapshot('refused'))) return
     const name = `s${this.#nextName++}`
     const contents = new Map(this.live)
     const { epoch } = await this.volume.createSnapshot(name)
@@ -223,6 +338,7 @@ export class VolumeHistory {
   }
 
   async #bookmark(): Promise<void> {
+    if (await this.#refusedByWindow(() => this.volume.createBookmark('refused'))) return
     const name = `b${this.#nextName++}`
     const contents = new Map(this.live)
     const { epoch } = await this.volume.createBookmark(name)
@@ -243,6 +359,7 @@ export class VolumeHistory {
   async #rollback(): Promise<void> {
     if (this.snapshots.length === 0) return
     const target = this.#random.pick(this.snapshots)
+    if (await this.#refusedByWindow(() => this.volume.rollback(target.name))) return
     const name = `r${this.#nextName++}`
     const kept = new Map(this.live)
     const { epoch } = await this.volume.rollback(target.name, { keepAs: name })
@@ -257,8 +374,8 @@ export class VolumeHistory {
       this.live.delete(block)
       this.discards.push({ first: block, end: block + 1, epoch: birth })
     }
-    for (const [block, { sequence, birth: wasBorn }] of target) {
-      if (this.live.get(block)?.birth === wasBorn) continue
+    for (const [block, { sequence, place: wasPlaced }] of target) {
+      if (this.live.get(block)?.place === wasPlaced) continue
       this.live.set(block, { sequence, birth, place: ++this.#sequence, isMetadata: false })
     }
   }
@@ -268,6 +385,10 @@ export class VolumeHistory {
   /** Every difference between the volume and the model, of the present and of each snapshot. */
   verify(): string[] {
     const problems = verifyDevice('the present', this.volume, this.live, this.#random)
+    if (this.window) {
+      const { shadow, contents } = this.window
+      problems.push(...verifyDevice('the window', shadow.device, contents, this.#random))
+    }
     const names = this.volume.snapshots().map((snapshot) => snapshot.name)
     const expected = this.snapshots.sort((a, b) => a.epoch - b.epoch).map((point) => point.name)
     if (names.join() !== expected.join()) problems.push(`snapshots are ${names}, not ${expected}`)

@@ -284,7 +284,7 @@ test('what is no volume, or only a part of one, is refused by name', LIMIT, asyn
   forgeSuperblocks(newer, SUPERBLOCK.fields.version.offsetBytes, Uint8Array.of(9))
   t.is(await codeOfOpen(newer), 'UNSUPPORTED_VERSION')
   const stranger = sound.storage.fork()
-  forgeSuperblocks(stranger, SUPERBLOCK.fields.incompatibleFeatures.offsetBytes, Uint8Array.of(1))
+  forgeSuperblocks(stranger, SUPERBLOCK.fields.incompatibleFeatures.offsetBytes, Uint8Array.of(0x80))
   t.is(await codeOfOpen(stranger), 'UNSUPPORTED_FEATURE')
   t.is(blockChecksum(new Uint8Array(BLOCK)) === 0, false, 'a block of zeros has no checksum of zero')
 })

@@ -8,6 +8,7 @@ import { CATALOG_RECORD } from '../../src/volume/catalog.ts'
 import { BUCKET_RECORD } from '../../src/volume/dead-list.ts'
 import { GROUP_RECORD } from '../../src/volume/group-table.ts'
 import { SUPERBLOCK, TABLE_ENTRY, TREE_ROOT } from '../../src/volume/superblock.ts'
+import { WINDOW_RUN } from '../../src/volume/window-list.ts'
 
 const STRUCTURES = [
   SUPERBLOCK,
@@ -18,6 +19,7 @@ const STRUCTURES = [
   BUCKET_RECORD,
   LIST_NODE_HEADER,
   LIST_CHILD,
+  WINDOW_RUN,
 ]
 
 function rowsOf(document: string, heading: string): string[] {
