@@ -115,6 +115,7 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
   'bookmark list': { list: true, fields: BOOKMARK },
   'bookmark delete': { fields: [['deleted', 'string', 'its name']] },
   diff: {
+    note: 'with `--files` instead `{from, to, base, counts, files, cost}`: `base` is `snapshot` or `bookmark`, `counts` how many of each kind, `files` of `{kind: "created" | "deleted" | "renamed" | "changed" | "touched", type, ino, generation, paths, pathsBase64, oldPaths, oldPathsBase64, sizeBytes, oldSizeBytes, metadata, ranges, certain}` with `ranges` of `{kind: "data" | "zero", offsetBytes, lengthBytes}` and the base64 fields null unless a name is not UTF-8, `cost` `{deltaExtents, blocksRead, directories, directoryBlocks, namesMs}`',
     fields: [
       ['from', 'string', 'as asked'],
       ['to', 'string | null', 'as asked; null: the present'],

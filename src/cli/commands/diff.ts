@@ -1,17 +1,24 @@
 // umbra diff: exactly which blocks differ between two points of a volume's history.
 
 import { Command, Option } from 'commander'
+import { UmbraError } from '../../base/errors.ts'
 import { BLOCK_SIZE_BYTES, formatSize } from '../../base/units.ts'
 import { withPoints, withPresent } from '../../daemon/point-access.ts'
 import { writeOutput } from '../../image/output.ts'
 import { packBitmap } from '../../volume/dirty-bitmap.ts'
 import type { DeltaExtent } from '../../volume/points.ts'
 import { type JsonOption, printResult } from '../output.ts'
+import { diffFiles } from './diff-files.ts'
 
 const CHUNK_BYTES = 64 * 1024
 
+type Format = 'extents' | 'bitmap' | 'paths' | 'deleted'
+
 interface DiffOptions extends JsonOption {
-  readonly format: 'extents' | 'bitmap'
+  readonly format?: Format
+  readonly files?: boolean
+  readonly null?: boolean
+  readonly skipDirectories?: boolean
   readonly output?: string
 }
 
@@ -30,21 +37,42 @@ export function diffCommand(): Command {
     .argument('<VOLUME>', 'volume file or mount point')
     .argument('<FROM>', 'snapshot or bookmark')
     .argument('[TO]', 'snapshot; the present if it is left out')
+    .option('--files', 'list the files that differ, with the byte ranges of those that changed')
     .addOption(
       new Option(
         '--format <FORMAT>',
-        'extents, or a bitmap of one bit for each 4 KiB block, lowest bit first',
-      )
-        .choices(['extents', 'bitmap'])
-        .default('extents'),
+        'extents (the default), or a bitmap of one bit for each 4 KiB block, lowest bit first; with --files: paths to copy (created, changed, renamed), or deleted ones, deepest first',
+      ).choices(['extents', 'bitmap', 'paths', 'deleted']),
     )
-    .option('-o, --output <FILE>', 'file for the bitmap; standard output if it is left out')
-    .option('--json', 'print the extents as JSON')
+    .option(
+      '-0, --null',
+      'end each path of a list with a NUL: tar --null -T, rsync -0, restic --files-from-raw',
+    )
+    .option('--skip-directories', 'no directories in the paths to copy: for restic, which takes all in them')
+    .option('-o, --output <FILE>', 'file for the bitmap or list; standard output if it is left out')
+    .option('--json', 'print the extents or files as JSON')
     .action(async (volume: string, from: string, to: string | undefined, options: DiffOptions) => {
+      checkFormat(options)
+      if (options.files) return await diffFiles(volume, from, to, options)
       const { extents, blockCount } = await deltaBetween(volume, from, to)
       if (options.format === 'bitmap') await writeBitmap(extents, blockCount, options.output)
       else printResult(options, describe(from, to ?? null, extents), differenceText)
     })
+}
+
+/** @throws UmbraError INVALID_ARGUMENT for options that do not go together */
+function checkFormat({ format, files, null: isNull, skipDirectories }: DiffOptions): void {
+  const isList = format === 'paths' || format === 'deleted'
+  if (isList !== (files === true) && format !== undefined) {
+    throw new UmbraError(
+      'INVALID_ARGUMENT',
+      isList ? `--format ${format} needs --files` : `--format ${format} does not go with --files`,
+    )
+  }
+  if (isNull && !isList) throw new UmbraError('INVALID_ARGUMENT', '-0 needs --format paths or deleted')
+  if (skipDirectories && format !== 'paths') {
+    throw new UmbraError('INVALID_ARGUMENT', '--skip-directories needs --format paths')
+  }
 }
 
 async function deltaBetween(
