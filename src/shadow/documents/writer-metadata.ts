@@ -47,6 +47,11 @@ export interface FileSetMask {
   readonly snapshotRequired: readonly MaskedType[]
   /** The files are expected to come into being while the snapshot is made. */
   readonly createdDuringBackup?: boolean
+  /**
+   * Beyond VSS: where an incremental or differential backup has a base, of each file that the mask
+   * requires only the byte ranges that changed since then need be saved, as the volume tracked them.
+   */
+  readonly changedRanges?: boolean
 }
 
 export interface FileSet extends FileSpec, FileSetMask {
