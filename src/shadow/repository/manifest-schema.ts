@@ -36,6 +36,16 @@ function list(items: object): object {
   return { type: 'array', items }
 }
 
+const POINT = object({ id: UUID, epoch: COUNT, createdAtMs: COUNT })
+
+const VOLUME = object({
+  volumeUuid: UUID,
+  volumePath: TEXT,
+  mountPoint: NULLABLE_TEXT,
+  point: POINT,
+  bookmark: NULLABLE_TEXT,
+})
+
 const IMAGE = object(
   {
     ...STORED_FIELDS,
@@ -44,12 +54,11 @@ const IMAGE = object(
     mountPoint: NULLABLE_TEXT,
     virtualSizeBytes: COUNT,
     format: { enum: ['qcow2', 'raw'] },
-    point: object({ id: UUID, epoch: COUNT, createdAtMs: COUNT }),
+    point: POINT,
     baseBackupId: NULLABLE_ID,
     basePointId: { anyOf: [UUID, { type: 'null' }] },
     contentDigest: SHA256,
     dataBytes: COUNT,
-    bookmark: NULLABLE_TEXT,
   },
   { sidecar: STORED },
 )
@@ -90,6 +99,7 @@ export const MANIFEST_SCHEMA = object({
   baseBackupId: NULLABLE_ID,
   chain: list(BACKUP_ID_SCHEMA),
   snapshotSetId: NULLABLE_TEXT,
+  volumes: list(VOLUME),
   images: list(IMAGE),
   writers: list(WRITER),
   documents: list(STORED),

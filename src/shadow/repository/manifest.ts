@@ -9,7 +9,7 @@
 //   backups/ID/writers/INSTANCE.json
 //   backups/ID/images/VOLUME-UUID.qcow2  block images, a delta's backing file is the base's image (relative path)
 //   backups/ID/files.jsonl               one line a saved file (FileEntry), in the order of saving
-//   backups/ID/files/NNN/NNNNNNNNN       the bytes of saved files, a thousand to a folder; sparse where they were
+//   backups/ID/files/NNNNNN/NNNNNNNNN       the bytes of saved files, a thousand to a folder; sparse where they were
 //   backups/.partial-ID/                 one that is being made: invisible to every command but cleaning
 //   results.jsonl                        dates and results of verify, prune, consolidate and restore
 //
@@ -46,7 +46,15 @@ export interface ImageRecord extends StoredFile {
   readonly dataBytes: number
   /** Beside a raw image: its identity. */
   readonly sidecar?: StoredFile
-  /** Bookmark in the volume that the next backup builds on; null for copy and for a differential. */
+}
+
+/** A volume of the shadow set: what was left of its shadow copy, which the next backup builds on. */
+export interface VolumePoint {
+  readonly volumeUuid: string
+  readonly volumePath: string
+  readonly mountPoint: string | null
+  readonly point: { readonly id: string; readonly epoch: number; readonly createdAtMs: number }
+  /** Name of the bookmark in the volume; null: none was left (copy, differential, log). */
   readonly bookmark: string | null
 }
 
@@ -101,6 +109,7 @@ export interface Manifest {
   /** Ids from the full to this one: what a restore needs, in order. */
   readonly chain: readonly string[]
   readonly snapshotSetId: string | null
+  readonly volumes: readonly VolumePoint[]
   readonly images: readonly ImageRecord[]
   readonly writers: readonly WriterRecord[]
   readonly documents: readonly StoredFile[]
