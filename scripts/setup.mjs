@@ -58,6 +58,7 @@ const PACKAGES = [
   { name: 'acl', found: ['getfacl'], without: 'ACLs are not judged by getfacl' },
   { name: 'git', found: ['git'], without: 'no git clone on the mount is tested' },
   { name: 'rsync', found: ['rsync'], without: 'trees are not compared by rsync' },
+  { name: 'tar', found: ['tar'], without: 'no copy is brought up to date by tar' },
 ]
 
 function run(command, args, options = {}) {
