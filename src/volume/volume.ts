@@ -10,6 +10,7 @@
 import { UmbraError } from '../base/errors.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
+import { checkBlocks } from './check-blocks.ts'
 import { CommitQueue } from './commit-queue.ts'
 import { type CreateOptions, createVolume } from './create-volume.ts'
 import { CutActions } from './cut-actions.ts'
@@ -28,7 +29,7 @@ import type {
 import { Present } from './present.ts'
 import { ReadTickets } from './read-tickets.ts'
 import { Reclaimer } from './reclaimer.ts'
-import { writeDifference } from './rollback.ts'
+import { rollBack } from './rollback.ts'
 import { RunReader } from './run-reader.ts'
 import { SideTable } from './side-table.ts'
 import { SpaceKeeper } from './space-keeper.ts'
@@ -210,7 +211,7 @@ export class Volume implements BlockDevice {
   // -- changing the present
 
   writeData(blockIndex: number, blockCount: number, source: Uint8Array, sourceOffset: number): boolean {
-    this.#checkRange(blockIndex, blockCount)
+    checkBlocks(this, blockIndex, blockCount)
     if (blockCount === 0) return false
     const isMapped = this.#change(() =>
       this.#present.writer.writeData(blockIndex, blockCount, source, sourceOffset),
@@ -220,13 +221,13 @@ export class Volume implements BlockDevice {
   }
 
   writeMetadata(blockIndex: number, source: Uint8Array, sourceOffset: number): void {
-    this.#checkRange(blockIndex, 1)
+    checkBlocks(this, blockIndex, 1)
     this.#change(() => this.#present.writer.writeMetadata(blockIndex, source, sourceOffset))
   }
 
   /** @throws UmbraError OUT_OF_SPACE, with a part done, when not even the reserve is left */
   discard(blockIndex: number, blockCount: number): void {
-    this.#checkRange(blockIndex, blockCount)
+    checkBlocks(this, blockIndex, blockCount)
     this.#change(() => this.#present.writer.discard(blockIndex, blockCount))
   }
 
@@ -356,24 +357,8 @@ export class Volume implements BlockDevice {
   async rollback(nameOrId: string, options: { readonly keepAs?: string } = {}): Promise<Snapshot> {
     this.#checkWritable()
     if (this.#callbacks.length > 0) throw new UmbraError('BUSY', 'The volume is mounted; unmount it first')
-    const lease = this.lease(this.snapshot(nameOrId).id)
-    try {
-      const keepAs = options.keepAs ?? `before-rollback-${new Date().toISOString()}`
-      const kept = await this.createSnapshot(keepAs)
-      await this.#reclaimer.settle()
-      try {
-        this.#writeRollback(kept, this.snapshot(lease.id))
-      } catch (error) {
-        if (this.#failure) throw error
-        this.#dropTransaction()
-        await this.deleteSnapshot(kept.id)
-        throw error
-      }
-      await this.commit()
-      return kept
-    } finally {
-      lease.release()
-    }
+    const steps = { settle: () => this.#reclaimer.settle(), dropTransaction: () => this.#dropTransaction() }
+    return await rollBack(this, steps, nameOrId, options.keepAs)
   }
 
   /** Keeps a snapshot or bookmark from being deleted until released. @throws UmbraError NOT_FOUND */
@@ -427,11 +412,6 @@ export class Volume implements BlockDevice {
   #build(superblock: Superblock): Present {
     const noteWrite = () => this.#queue.noteWrite()
     return new Present(this.storage, superblock, this.#reads, this.#cacheBytes, noteWrite, this.spaceKeeper)
-  }
-
-  #writeRollback(from: Snapshot, target: Snapshot): void {
-    writeDifference(this.nodes, from, target, this.openSnapshot(target.id), this)
-    if (this.readSideTable().length > 0) this.writeSideTable(new Uint8Array(0))
   }
 
   /** Back to what is durable: everything since is forgotten. */
@@ -506,14 +486,6 @@ export class Volume implements BlockDevice {
       )
     }
     if (this.#openedReadOnly) throw new UmbraError('READ_ONLY', 'The volume was opened for reading only')
-  }
-
-  #checkRange(blockIndex: number, blockCount: number): void {
-    if (blockIndex >= 0 && blockCount >= 0 && blockIndex + blockCount <= this.blockCount) return
-    throw new UmbraError(
-      'INVALID_ARGUMENT',
-      `Blocks ${blockIndex} to ${blockIndex + blockCount} are not in a volume of ${this.blockCount}`,
-    )
   }
 }
 

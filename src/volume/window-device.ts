@@ -10,6 +10,7 @@
 import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
+import { checkBlocks } from './check-blocks.ts'
 import {
   ENTRIES_PER_NODE,
   ENTRY_DATA,
@@ -285,11 +286,7 @@ export class WindowDevice implements BlockDevice {
   #checkChange(blockIndex: number, blockCount: number): void {
     this.#host.checkWritable()
     if (this.#broken !== undefined) throw broken(this.#broken)
-    if (blockIndex >= 0 && blockCount >= 0 && blockIndex + blockCount <= this.blockCount) return
-    throw new UmbraError(
-      'INVALID_ARGUMENT',
-      `Blocks ${blockIndex} to ${blockIndex + blockCount} are not in a snapshot of ${this.blockCount}`,
-    )
+    checkBlocks(this, blockIndex, blockCount)
   }
 }
 
