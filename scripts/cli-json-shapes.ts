@@ -46,6 +46,7 @@ const STATUS: readonly Field[] = [
   ['reason', 'string | null', 'why it failed'],
   ['readOnly', 'boolean', 'nothing can be changed'],
   ['mountedSnapshot', 'string | null', 'the snapshot that is mounted by itself (`mount --snapshot`)'],
+  ['hooks', 'string | null', 'the folder of hooks given to the mount'],
   ['epoch', 'number', 'counts snapshots and bookmarks'],
   ['transaction', 'number', 'the one that is being collected'],
   ['durableTransaction', 'number', 'the last one that is durable'],

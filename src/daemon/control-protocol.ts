@@ -25,6 +25,8 @@ export interface VolumeStatus {
   readonly readOnly: boolean
   /** Name of the snapshot that is mounted by itself. */
   readonly mountedSnapshot: string | null
+  /** The folder of hooks that was given to the mount. */
+  readonly hooks: string | null
   readonly epoch: number
   readonly transaction: number
   readonly durableTransaction: number

@@ -37,6 +37,8 @@ type Register = (connection: MessageConnection, session: Session) => void
 
 export class ControlServer {
   readonly path: string
+  /** Told of each change of how many connections there are. */
+  onConnections: ((count: number) => void) | undefined
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   readonly #handlers: Register[] = []
@@ -98,10 +100,12 @@ export class ControlServer {
     const session = new Session()
     const connection = connectionOver(socket)
     this.#sockets.add(socket)
+    this.onConnections?.(this.#sockets.size)
     socket.on('close', () => {
       this.#sockets.delete(socket)
       session.end()
       connection.dispose()
+      this.onConnections?.(this.#sockets.size)
     })
     // A message that is no JSON-RPC ends the connection, not the daemon.
     connection.onError(() => socket.destroy())

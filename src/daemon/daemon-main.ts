@@ -1,10 +1,12 @@
-// The daemon's process: serves one mount until it is unmounted, then ends.
+// The daemon's process: serves one mount until it is unmounted, or an unmounted volume until nobody asks
+// for it any more, then ends.
 //
 // Always true: it tells its starter once, by message, that the mount is ready or why it is not; the
 // exit code is 0 after a clean end and 1 otherwise.
 
 import { UmbraError } from '../base/errors.ts'
 import type { DaemonMessage, DaemonOptions } from './launch.ts'
+import { runMountlessDaemon } from './mountless-daemon.ts'
 import { runVolumeDaemon } from './volume-daemon.ts'
 
 function tell(message: DaemonMessage): Promise<void> {
@@ -16,9 +18,13 @@ function tell(message: DaemonMessage): Promise<void> {
 
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions
-  process.title = `umbra: ${options.mountPoint}`
+  const { mountPoint, volumePath } = options
+  process.title = `umbra: ${mountPoint ?? volumePath}`
   try {
-    const daemon = await runVolumeDaemon(options, { toTerminal: false })
+    const daemon =
+      mountPoint === null
+        ? await runMountlessDaemon(volumePath)
+        : await runVolumeDaemon({ ...options, mountPoint }, { toTerminal: false })
     await tell({ ready: { pid: process.pid, socket: daemon.socket } })
     if (process.connected) process.disconnect()
     await daemon.whenEnded

@@ -6,10 +6,10 @@
 // a lease keeps a snapshot from being deleted until its holder lets go.
 
 import { randomBytes } from 'node:crypto'
-import { UmbraError } from '../base/errors.ts'
+import { hasCode, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import { checkName } from '../volume/catalog.ts'
-import type { Bookmark, Snapshot } from '../volume/points.ts'
+import { type Bookmark, SHADOW_ATTRIBUTES, type Snapshot } from '../volume/points.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Leased, LeaseParams, SnapshotDetails, SnapshotTaken, VolumeStatus } from './control-protocol.ts'
 
@@ -20,10 +20,21 @@ export function isTemporary(snapshotName: string): boolean {
   return snapshotName.startsWith(TEMPORARY_PREFIX)
 }
 
-/** Deletes what leases left behind that ended with their process. The volume is open for writing. */
+/** @throws UmbraError INVALID_NAME */
+function refuseTemporary(name: string): void {
+  if (!isTemporary(name)) return
+  const message = `Names that begin with ${TEMPORARY_PREFIX} are kept for Umbra`
+  throw new UmbraError('INVALID_NAME', message, { name })
+}
+
+/**
+ * Deletes what ended with a process: snapshots that were made for leases, and shadow copies that were to
+ * go with their requester's session. The volume is open for writing.
+ */
 export async function dropLeftovers(volume: Volume): Promise<void> {
-  for (const { id, name, pinned } of volume.snapshots()) {
-    if (isTemporary(name) && !pinned) await volume.deleteSnapshot(id)
+  for (const { id, name, pinned, shadow } of volume.snapshots()) {
+    const isAutoReleased = shadow !== null && (shadow.attributes & SHADOW_ATTRIBUTES.NO_AUTO_RELEASE) === 0
+    if ((isTemporary(name) || isAutoReleased) && !pinned) await volume.deleteSnapshot(id)
   }
 }
 
@@ -43,6 +54,8 @@ export interface Place {
   readonly mountPoint: string | null
   readonly socket: string | null
   readonly mountedSnapshot: string | null
+  /** The hook folder given to the mount. */
+  readonly hooks?: string | null
 }
 
 export class HostedVolume {
@@ -50,6 +63,8 @@ export class HostedVolume {
   readonly #place: Place
   #hooks: MountHooks | undefined
   #draining: Promise<void> | undefined
+  /** Shadow copies to be deleted when the last lease on them ends, and whether a bookmark is left. */
+  readonly #released = new Map<string, boolean>()
 
   constructor(volume: Volume, place: Place) {
     this.volume = volume
@@ -63,7 +78,7 @@ export class HostedVolume {
 
   status(): VolumeStatus {
     const { volume } = this
-    const { volumePath, mountPoint, socket, mountedSnapshot } = this.#place
+    const { volumePath, mountPoint, socket, mountedSnapshot, hooks } = this.#place
     const reason = volume.failure?.message ?? null
     return {
       volume: volumePath,
@@ -74,6 +89,7 @@ export class HostedVolume {
       reason,
       readOnly: volume.readOnly,
       mountedSnapshot,
+      hooks: hooks ?? null,
       epoch: volume.epoch,
       transaction: volume.transaction,
       durableTransaction: volume.durableTransaction,
@@ -101,11 +117,7 @@ export class HostedVolume {
 
   /** @throws UmbraError INVALID_NAME also for the names of temporary ones, which do not stay */
   async createSnapshot(name: string): Promise<SnapshotTaken> {
-    if (isTemporary(name)) {
-      throw new UmbraError('INVALID_NAME', `Names that begin with ${TEMPORARY_PREFIX} are kept for Umbra`, {
-        name,
-      })
-    }
+    refuseTemporary(name)
     return this.#take(name)
   }
 
@@ -149,6 +161,25 @@ export class HostedVolume {
       undo?.()
       throw error
     }
+  }
+
+  /**
+   * Deletes a shadow copy whose session has ended: at once, or when the last lease on it ends. One that is
+   * pinned stays; one that has gone already is none the less gone.
+   */
+  async discardShadow(id: string, keepBookmark: boolean): Promise<void> {
+    try {
+      await this.#delete(id, keepBookmark)
+    } catch (error) {
+      if (hasCode(error, 'LEASED')) this.#released.set(id, keepBookmark)
+      else if (!hasCode(error, 'NOT_FOUND') && !hasCode(error, 'PINNED')) throw error
+    }
+  }
+
+  async #discardReleased(): Promise<void> {
+    const released = [...this.#released]
+    this.#released.clear()
+    for (const [id, keepBookmark] of released) await this.discardShadow(id, keepBookmark)
   }
 
   /** For the mount's own view, which has stopped reading the snapshot already. */
@@ -199,6 +230,7 @@ export class HostedVolume {
     }
     const end = async (): Promise<void> => {
       for (const lease of leases.splice(0)) lease?.release()
+      await this.#discardReleased()
       const temporary = present
       present = null
       if (temporary) await this.#delete(temporary.name, false)
@@ -219,6 +251,12 @@ export class HostedVolume {
       .finally(() => {
         this.#draining = undefined
       })
+  }
+
+  /** For a shadow copy. @throws UmbraError INVALID_NAME, ALREADY_EXISTS */
+  checkNewName(name: string): void {
+    refuseTemporary(name)
+    this.#refuseName(name)
   }
 
   /** Checks before the flush what createSnapshot() checks after it. */

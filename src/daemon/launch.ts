@@ -11,14 +11,19 @@ import { ERROR_CODES, type ErrorCode, UmbraError } from '../base/errors.ts'
 /** What a daemon is told to do; absolute paths. */
 export interface DaemonOptions {
   readonly volumePath: string
-  readonly mountPoint: string
+  /** Null: serve the volume to commands alone, until the last of them has gone. */
+  readonly mountPoint: string | null
   readonly readOnly: boolean
   readonly writeThrough: boolean
   readonly allowOther: boolean
   /** Mount this snapshot by itself, read-only; null: the present. */
   readonly snapshot: string | null
   readonly driver: 'device' | 'fuse-native'
+  /** Folder of the mount's hooks; null: the configured ones alone. */
+  readonly hooks: string | null
 }
+
+export type MountedOptions = DaemonOptions & { readonly mountPoint: string }
 
 /** Whether the kernel keeps dirty pages, and with them sizes and times, of files on this mount. */
 export function isWriteBack({ driver, writeThrough }: DaemonOptions): boolean {
@@ -39,12 +44,14 @@ const START_TIMEOUT_MS = 120_000
 
 /** @throws UmbraError as the daemon met it while starting; TIMED_OUT, UNAVAILABLE */
 export async function launchDaemon(options: DaemonOptions): Promise<DaemonReady> {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  const child = fork(
-    fileURLToPath(new URL(`./daemon-main.${extension}`, import.meta.url)),
-    [JSON.stringify(options)],
-    { cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'ignore', 'ipc'] },
-  )
+  const isCompiled = import.meta.url.endsWith('.js')
+  const entry = new URL(`./daemon-main.${isCompiled ? 'js' : 'ts'}`, import.meta.url)
+  const child = fork(fileURLToPath(entry), [JSON.stringify(options)], {
+    // From source, the loader of TypeScript is found from the working folder.
+    ...(isCompiled ? { cwd: '/' } : {}),
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  })
   try {
     const message = await firstMessage(child)
     if ('failed' in message) throw failureOf(message.failed)

@@ -10,7 +10,7 @@ import { tuneMount } from '../fuse/device/tuning.ts'
 import { FuseDispatcher } from '../fuse/dispatch.ts'
 import { mountFuseNative } from '../fuse/fuse-native/mount.ts'
 import type { InodeOperations } from '../fuse/operations.ts'
-import { type DaemonOptions, isWriteBack } from './launch.ts'
+import { isWriteBack, type MountedOptions } from './launch.ts'
 import type { Log } from './log.ts'
 
 export interface MountService {
@@ -37,11 +37,11 @@ export interface MountSurroundings {
 }
 
 /** @throws UmbraError for whatever keeps the volume from being mounted */
-export function serveMount(options: DaemonOptions, around: MountSurroundings): Promise<MountService> {
+export function serveMount(options: MountedOptions, around: MountSurroundings): Promise<MountService> {
   return options.driver === 'device' ? serveByDevice(options, around) : serveByFuseNative(options, around)
 }
 
-async function serveByDevice(options: DaemonOptions, around: MountSurroundings): Promise<MountService> {
+async function serveByDevice(options: MountedOptions, around: MountSurroundings): Promise<MountService> {
   const { volumePath, readOnly, allowOther } = options
   const { log, onRequest } = around
   const mounted = await mountDevice({
@@ -76,7 +76,7 @@ async function serveByDevice(options: DaemonOptions, around: MountSurroundings):
 }
 
 /** Always writes through: libfuse 2 knows no write-back cache. */
-async function serveByFuseNative(options: DaemonOptions, around: MountSurroundings): Promise<MountService> {
+async function serveByFuseNative(options: MountedOptions, around: MountSurroundings): Promise<MountService> {
   const mounted = await mountFuseNative(around.operations, {
     mountPoint: options.mountPoint,
     fsName: options.volumePath,

@@ -3,6 +3,8 @@
 // Always true: a volume that no daemon serves is opened under its lock and let go when the handle is
 // disposed of; `localStorage` is there exactly then.
 
+import { setTimeout as sleep } from 'node:timers/promises'
+import { hasCode } from '../base/errors.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { LocalVolume } from './local-volume.ts'
 import { locateVolume } from './locate.ts'
@@ -34,12 +36,36 @@ export async function openControl(argument: string, options: { write: boolean })
       [Symbol.asyncDispose]: () => volume.close(),
     }
   }
-  const volume = await LocalVolume.open(volumePath, { readOnly: !options.write })
+  const volume = await openLocal(volumePath, { readOnly: !options.write })
+  if (volume === undefined) return await openControl(argument, options)
   return {
     volume,
     volumePath,
     localStorage: volume.storage,
     whenGone: new Promise(() => {}),
     [Symbol.asyncDispose]: () => volume.close(),
+  }
+}
+
+/** A daemon that is ending lets the volume go a moment after its socket, and one that starts takes it first. */
+const LOCK_PATIENCE_MS = 2000
+const LOCK_POLL_MS = 50
+
+/** @returns undefined when a daemon serves the volume by now */
+async function openLocal(
+  volumePath: string,
+  options: { readOnly: boolean },
+): Promise<LocalVolume | undefined> {
+  const deadlineMs = Date.now() + LOCK_PATIENCE_MS
+  for (;;) {
+    try {
+      return await LocalVolume.open(volumePath, options)
+    } catch (error) {
+      if (!hasCode(error, 'BUSY') || Date.now() > deadlineMs) throw error
+    }
+    await sleep(LOCK_POLL_MS)
+    const { client } = await locateVolume(volumePath)
+    client?.close()
+    if (client) return undefined
   }
 }

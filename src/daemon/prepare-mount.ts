@@ -4,35 +4,54 @@
 // the folder may not hold the volume's own file, or serving it would wait for itself.
 
 import { statSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { UmbraError } from '../base/errors.ts'
 import { probeMount } from '../fuse/device/mount-health.ts'
 import { canonicalMountPoint } from '../fuse/device/mount-table.ts'
 import { clearDeadMount } from '../fuse/device/unmount.ts'
-import type { DaemonOptions } from './launch.ts'
+import type { VolumeStatus } from './control-protocol.ts'
+import { isRunning } from './is-running.ts'
+import type { DaemonOptions, MountedOptions } from './launch.ts'
 import { findMount, isOurs, locateVolume } from './locate.ts'
 import { RemoteVolume } from './volume-control.ts'
+
+/** How long a mount waits for a backup of the unmounted volume. */
+const RELEASE_TIMEOUT_MS = 20_000
+const RELEASE_POLL_MS = 50
 
 type Wanted = Omit<DaemonOptions, 'volumePath' | 'mountPoint'>
 
 /** @throws UmbraError NOT_FOUND, BUSY, INVALID_ARGUMENT */
-export async function prepareMount(volume: string, folder: string, wanted: Wanted): Promise<DaemonOptions> {
+export async function prepareMount(volume: string, folder: string, wanted: Wanted): Promise<MountedOptions> {
   await clearDeadMountAt(folder)
   const mountPoint = await existingFolder(folder)
   const { volumePath, client } = await locateVolume(volume)
   if (client) {
     const served = new RemoteVolume(client)
     const status = await served.status().finally(() => served.close())
-    if (wanted.snapshot === null) {
-      throw new UmbraError(
-        'BUSY',
-        `${volumePath} is already mounted at ${status.mountPoint ?? 'another place'} (process ${status.daemon?.pid})`,
-      )
-    }
+    if (wanted.snapshot === null) await waitForVolume(volumePath, status)
   }
   if (volumePath === mountPoint || volumePath.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`)) {
     throw new UmbraError('INVALID_ARGUMENT', `${folder} holds the volume file itself; mount it elsewhere`)
   }
   return { ...wanted, volumePath, mountPoint }
+}
+
+/** A volume that is served without a mount is let go when the last command that uses it has ended. */
+async function waitForVolume(volumePath: string, { mountPoint, daemon }: VolumeStatus): Promise<void> {
+  if (mountPoint !== null || daemon === null) {
+    throw new UmbraError('BUSY', `${volumePath} is already mounted at ${mountPoint} (process ${daemon?.pid})`)
+  }
+  const deadlineMs = Date.now() + RELEASE_TIMEOUT_MS
+  while (isRunning(daemon.pid)) {
+    if (Date.now() > deadlineMs) {
+      throw new UmbraError(
+        'BUSY',
+        `${volumePath} is in use by a backup of the unmounted volume (process ${daemon.pid}); mount it when that has ended`,
+      )
+    }
+    await sleep(RELEASE_POLL_MS)
+  }
 }
 
 async function clearDeadMountAt(folder: string): Promise<void> {

@@ -2,14 +2,19 @@
 // files there, and would not see that they changed.
 
 import { UmbraError } from '../base/errors.ts'
+import { statusRequest } from './control-protocol.ts'
 import { LocalVolume } from './local-volume.ts'
 import { locateVolume } from './locate.ts'
 
 /** @throws UmbraError NOT_FOUND, BUSY while it is mounted, OUT_OF_SPACE with nothing changed */
 export async function rollBack(argument: string, name: string): Promise<{ undoName: string }> {
   const { volumePath, client } = await locateVolume(argument)
-  client?.close()
-  if (client) throw new UmbraError('BUSY', `${argument} is mounted; unmount it before rolling it back`)
+  if (client) {
+    const { mountPoint } = await client.call(statusRequest).finally(() => client.close())
+    const reason =
+      mountPoint === null ? 'is in use by a backup' : 'is mounted; unmount it before rolling it back'
+    throw new UmbraError('BUSY', `${argument} ${reason}`)
+  }
   const opened = await LocalVolume.open(volumePath, { readOnly: false })
   try {
     const undo = await opened.volume.rollback(name)

@@ -24,7 +24,7 @@ import type { Served } from './served-volume.ts'
 
 export function serveControl(
   server: ControlServer,
-  served: Served,
+  served: Pick<Served, 'hosted' | 'status'>,
   unmount: (lazy: boolean) => Promise<void>,
 ): void {
   const hosted = (): HostedVolume => {

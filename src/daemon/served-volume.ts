@@ -13,7 +13,7 @@ import type { ControlClient } from './control-client.ts'
 import { leaseRequest, statusRequest, type VolumeStatus } from './control-protocol.ts'
 import { HostSpace } from './host-space.ts'
 import { dropLeftovers, HostedVolume } from './hosted-volume.ts'
-import { type DaemonOptions, isWriteBack } from './launch.ts'
+import { isWriteBack, type MountedOptions } from './launch.ts'
 import { locateVolume, snapshotMountKey } from './locate.ts'
 import { socketPath, volumeFileKey } from './runtime-folder.ts'
 import { type ServedTree, serveSnapshot, serveVolume } from './served-tree.ts'
@@ -29,19 +29,19 @@ export interface Served {
 }
 
 /** @throws UmbraError NOT_FOUND, BUSY, and what opening the volume and its file system throws */
-export function openServed(options: DaemonOptions): Promise<Served> {
+export function openServed(options: MountedOptions): Promise<Served> {
   return options.snapshot === null ? openPresent(options) : openSnapshot(options, options.snapshot)
 }
 
-async function openPresent(options: DaemonOptions): Promise<Served> {
-  const { volumePath, mountPoint, readOnly } = options
+async function openPresent(options: MountedOptions): Promise<Served> {
+  const { volumePath, mountPoint, readOnly, hooks } = options
   const key = volumeFileKey(volumePath)
   const socket = socketPath(key)
   const storage = await FileStorage.open(volumePath, { readOnly })
   try {
     const volume = await Volume.open(storage, { readOnly })
     if (!readOnly) await dropLeftovers(volume)
-    const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null })
+    const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null, hooks })
     const timesFromKernel = isWriteBack(options)
     const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor), timesFromKernel)
     const close = async (): Promise<void> => {
@@ -59,7 +59,7 @@ async function openPresent(options: DaemonOptions): Promise<Served> {
   }
 }
 
-async function openSnapshot(options: DaemonOptions, name: string): Promise<Served> {
+async function openSnapshot(options: MountedOptions, name: string): Promise<Served> {
   const { volumePath, mountPoint } = options
   const key = snapshotMountKey(volumeFileKey(volumePath), mountPoint)
   const socket = socketPath(key)

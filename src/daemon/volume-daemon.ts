@@ -6,14 +6,16 @@
 // the control socket. A volume that failed stays mounted read-only and says why in its status.
 
 import { requireAddon } from '../base/addon.ts'
-import { hasCode } from '../base/errors.ts'
+import { hasCode, UmbraError } from '../base/errors.ts'
 import { ControlServer } from './control-server.ts'
 import { FlushHelper } from './flush.ts'
-import type { DaemonOptions } from './launch.ts'
+import type { MountedOptions } from './launch.ts'
 import { type Log, openLog } from './log.ts'
 import { type MountService, serveMount } from './mount-drivers.ts'
 import { openRuntimeFolder, removeStaleSocket } from './runtime-folder.ts'
 import { serveControl } from './serve-control.ts'
+import { SEQUENCE_LIMITS, ShadowService, serveShadow } from './serve-shadow.ts'
+import type { SequenceLimits } from './served-sequence.ts'
 import { openServed, type Served } from './served-volume.ts'
 
 /** As ext4's own commit interval: sync(2) does not reach a FUSE file system. */
@@ -30,11 +32,13 @@ export interface DaemonSurroundings {
   readonly toTerminal: boolean
   /** For tests: delays requests, see FuseDispatcherOptions. */
   readonly onRequest?: (opcode: number, nodeId: number) => undefined | Promise<void>
+  /** For tests: shorter than the product's. */
+  readonly shadowLimits?: SequenceLimits
 }
 
 /** @throws UmbraError for whatever keeps the mount from being served; then nothing is left behind */
 export async function runVolumeDaemon(
-  options: DaemonOptions,
+  options: MountedOptions,
   how: DaemonSurroundings,
 ): Promise<RunningDaemon> {
   requireAddon().setIoFlusher()
@@ -62,7 +66,7 @@ export async function runVolumeDaemon(
 class VolumeDaemon implements RunningDaemon {
   readonly socket: string
   readonly whenEnded: Promise<void>
-  readonly #options: DaemonOptions
+  readonly #options: MountedOptions
   readonly #how: DaemonSurroundings
   readonly #served: Served
   readonly #helper: FlushHelper
@@ -71,13 +75,14 @@ class VolumeDaemon implements RunningDaemon {
   #resolveEnded: () => void = () => {}
   #timer: NodeJS.Timeout | undefined
   #service: MountService | undefined
+  #shadows: ShadowService | undefined
   #mountPoint = ''
   /** What a flush for #flushToSeek() heard and nobody has been told yet. */
   #lostWrites: unknown
   #isEnding = false
 
   constructor(
-    options: DaemonOptions,
+    options: MountedOptions,
     how: DaemonSurroundings,
     served: Served,
     helper: FlushHelper,
@@ -98,6 +103,7 @@ class VolumeDaemon implements RunningDaemon {
 
   async start(): Promise<void> {
     serveControl(this.#server, this.#served, (lazy) => this.#unmount(lazy))
+    serveShadow(this.#server, () => this.#shadowService())
     await this.#server.listen()
     this.#mountPoint = this.#options.mountPoint
     const service = await serveMount(this.#options, {
@@ -117,11 +123,40 @@ class VolumeDaemon implements RunningDaemon {
       beforeDelete: async (snapshot) =>
         (await this.#served.tree.view?.snapshotRemoved(snapshot.epoch)) ?? (() => {}),
     })
+    this.#shadows = this.#makeShadows()
     this.#timer = setInterval(() => void this.#commitNow(), COMMIT_INTERVAL_MS)
     this.#takeSignals()
     await service.tune()
     const { mountPoint, by } = service
     this.#log.info({ volume: this.#options.volumePath, mountPoint, by }, 'mounted')
+  }
+
+  #makeShadows(): ShadowService | undefined {
+    const { hosted, tree } = this.#served
+    if (!hosted) return undefined
+    const { volumePath, hooks } = this.#options
+    return new ShadowService({
+      hosted,
+      info: {
+        volumeUuid: hosted.volume.uuid,
+        volumePath,
+        mountPoint: this.#mountPoint,
+        hooksFolder: hooks,
+      },
+      gate: tree.gate,
+      windows: tree.view?.windows ?? null,
+      limits: this.#how.shadowLimits ?? SEQUENCE_LIMITS,
+      flush: () => this.#flush(),
+      report: (error) => this.#log.error({ error: String(error) }, 'a shadow copy was not undone'),
+    })
+  }
+
+  #shadowService(): ShadowService {
+    if (this.#shadows) return this.#shadows
+    throw new UmbraError(
+      'VOLUME_NOT_SUPPORTED',
+      this.#served.hosted ? 'The volume is not mounted yet' : 'A single snapshot has no shadow copies',
+    )
   }
 
   /** Brings every write that has returned so far to the file system. */
@@ -192,6 +227,7 @@ class VolumeDaemon implements RunningDaemon {
     clearInterval(this.#timer)
     this.#service?.close()
     try {
+      await this.#shadows?.close()
       await this.#served.close()
     } catch (error) {
       this.#log.error({ error: String(error) }, 'the last commit failed')

@@ -40,6 +40,7 @@ test('snapshot create waits for WRITEs that the daemon delays', requires('root',
     allowOther: false,
     snapshot: null,
     driver: 'device',
+    hooks: null,
   }
   const daemon = fork(
     fileURLToPath(new URL('./slow-daemon.ts', import.meta.url)),

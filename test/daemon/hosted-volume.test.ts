@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import test from 'brittle'
 import { MIB } from '../../src/base/units.ts'
 import { HostedVolume } from '../../src/daemon/hosted-volume.ts'
-import type { DaemonOptions } from '../../src/daemon/launch.ts'
+import type { MountedOptions } from '../../src/daemon/launch.ts'
 import { openServed } from '../../src/daemon/served-volume.ts'
 import { formatExt4 } from '../../src/ext4/mkfs.ts'
 import { FileStorage } from '../../src/storage/file-storage.ts'
@@ -64,7 +64,7 @@ test('what a lease took of the present is gone at the next open when the daemon 
     mountPoint: '/nowhere',
     readOnly: false,
     snapshot: null,
-  } as DaemonOptions)
+  } as MountedOptions)
   t.alike(
     served.hosted?.volume.snapshots().map(({ name }) => name),
     ['kept'],

@@ -2,11 +2,11 @@
 // its own with the daemon's options as JSON and the delay in milliseconds.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DaemonOptions } from '../../src/daemon/launch.ts'
+import type { MountedOptions } from '../../src/daemon/launch.ts'
 import { runVolumeDaemon } from '../../src/daemon/volume-daemon.ts'
 import { OPCODE } from '../../src/fuse/protocol.ts'
 
-const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions
+const options = JSON.parse(process.argv[2] ?? '') as MountedOptions
 const delayMs = Number(process.argv[3])
 let delayed = 0
 const daemon = await runVolumeDaemon(options, {

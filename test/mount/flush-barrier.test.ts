@@ -51,6 +51,7 @@ async function serve(t: Assertion, lab: Lab, how: object): Promise<Child> {
     allowOther: false,
     snapshot: null,
     driver: 'device',
+    hooks: null,
   }
   const daemon = startChild(t, HELD_DAEMON, { args: [JSON.stringify(options), JSON.stringify(how)] })
   await daemon.message('ready')

@@ -6,11 +6,11 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FlushHelper, type FlushMarkers } from '../../src/daemon/flush.ts'
-import type { DaemonOptions } from '../../src/daemon/launch.ts'
+import type { MountedOptions } from '../../src/daemon/launch.ts'
 import { runVolumeDaemon } from '../../src/daemon/volume-daemon.ts'
 import { OPCODE } from '../../src/fuse/protocol.ts'
 
-const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions
+const options = JSON.parse(process.argv[2] ?? '') as MountedOptions
 const { holdMs, skipsMarker } = JSON.parse(process.argv[3] ?? '') as {
   holdMs: number | null
   skipsMarker: boolean

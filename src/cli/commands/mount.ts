@@ -1,7 +1,9 @@
 // umbra mount: serves a volume at a folder, by a daemon of its own or in the foreground.
 
+import { resolve } from 'node:path'
 import { Command, Option } from 'commander'
-import { type DaemonOptions, launchDaemon } from '../../daemon/launch.ts'
+import { checkHooksFolder } from '../../daemon/hooks-folder.ts'
+import { launchDaemon, type MountedOptions } from '../../daemon/launch.ts'
 import { prepareMount } from '../../daemon/prepare-mount.ts'
 import { runVolumeDaemon } from '../../daemon/volume-daemon.ts'
 import { type JsonOption, printResult } from '../output.ts'
@@ -12,6 +14,8 @@ interface MountOptions extends JsonOption {
   readonly snapshot?: string
   readonly writeThrough?: boolean
   readonly allowOther?: boolean
+  readonly hooks?: string
+  readonly hooksInVolume?: boolean
   readonly driver: 'device' | 'fuse-native'
 }
 
@@ -25,6 +29,8 @@ export function mountCommand(): Command {
     .option('--snapshot <NAME>', 'mount this snapshot by itself, read-only')
     .option('--write-through', 'no write-back cache: a write has reached the volume when it returns')
     .option('--allow-other', 'let other users in (mounts made by root always do)')
+    .option('--hooks <DIR>', 'folder of programs to be called around shadow copies; only you may write it')
+    .option('--hooks-in-volume', 'allow the folder of hooks to lie in the volume itself')
     .addOption(
       new Option('--driver <NAME>', 'who talks to the kernel')
         .choices(['device', 'fuse-native'])
@@ -38,18 +44,20 @@ export function mountCommand(): Command {
         allowOther: options.allowOther ?? false,
         snapshot: options.snapshot ?? null,
         driver: options.driver,
+        hooks: options.hooks === undefined ? null : resolve(options.hooks),
       })
+      checkHooksFolder(wanted, options.hooksInVolume ?? false)
       await (options.foreground ? serveHere(wanted) : serveApart(wanted, options))
     })
 }
 
-async function serveApart(wanted: DaemonOptions, options: JsonOption): Promise<void> {
+async function serveApart(wanted: MountedOptions, options: JsonOption): Promise<void> {
   const { pid, socket } = await launchDaemon(wanted)
   const value = { volume: wanted.volumePath, mountPoint: wanted.mountPoint, daemon: { pid, socket } }
   printResult(options, value, () => '')
 }
 
-async function serveHere(wanted: DaemonOptions): Promise<void> {
+async function serveHere(wanted: MountedOptions): Promise<void> {
   const daemon = await runVolumeDaemon(wanted, { toTerminal: true })
   process.stderr.write(`umbra: ${wanted.volumePath} is mounted at ${wanted.mountPoint}\n`)
   await daemon.whenEnded
