@@ -158,8 +158,8 @@ export function seriesOf(
   for (const entry of entries) {
     const component = entry.manifest && componentOf(entry, writer, key)?.component
     if (!component?.succeeded) continue
-    if (component.type === 'full') types.length = 0
-    else types.push(component.type)
+    if (component.type !== 'full') types.push(component.type)
+    else if (component.mayBeBase) types.length = 0
   }
   return types
 }

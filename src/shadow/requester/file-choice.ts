@@ -147,24 +147,24 @@ export class FileChoice {
   }
 
   *#masked(): Generator<ChosenFile> {
-    const { planned, changedRanges } = this.#request
+    const { planned } = this.#request
     for (const member of planned.members) {
       for (const set of fileSetsFor(member, planned.type)) {
         if (!isBackupRequired(set, planned.type)) continue
         for (const found of walkFiles(this.#walk(set, set))) {
           if (this.#touched.has(found.path)) continue
           this.#touched.add(found.path)
-          const ranges = found.node.kind === 'file' ? changedRanges?.(found) : undefined
-          if (ranges === undefined) yield { ...found, how: 'mask' }
-          else
-            yield {
-              ...found,
-              how: 'partial',
-              ranges: clipRanges(normalizeRanges(ranges), found.node.sizeBytes),
-            }
+          yield this.#wholeOrChanged(found)
         }
       }
     }
+  }
+
+  #wholeOrChanged(found: FoundFile): ChosenFile {
+    const { changedRanges } = this.#request
+    const ranges = found.node.kind === 'file' ? changedRanges?.(found) : undefined
+    if (ranges === undefined) return { ...found, how: 'mask' }
+    return { ...found, how: 'partial', ranges: clipRanges(normalizeRanges(ranges), found.node.sizeBytes) }
   }
 
   #walk(spec: Walk['spec'], set: FileSet | undefined): Walk {

@@ -1,0 +1,337 @@
+// One try at a backup: a session with the coordinator from its opening to its release, in the order of
+// vss.md section 1.2.
+//
+// Always true: what is refused for want of a base is refused before anything is held; the data and the
+// manifest are durable before a writer hears BackupComplete, so that no log is truncated whose copy could
+// be lost; whatever ends a run, its session is closed, and what it half made is gone unless it can be
+// resumed.
+
+import { UmbraError } from '../../base/errors.ts'
+import { throwIfAborted } from '../../image/pace.ts'
+import type { RequesterSession, ShadowProperties, WriterStatus } from '../coordinator/requester-session.ts'
+import type { WriterResult } from '../documents/vocabulary.ts'
+import type { WriterMetadata } from '../documents/writer-metadata.ts'
+import type { BackupFolder } from '../repository/backup-folder.ts'
+import { type ImageLink, imageBase } from '../repository/chains.ts'
+import type { Manifest, StoredFile, VolumePoint } from '../repository/manifest.ts'
+import type { BackupEntry, Repository } from '../repository/repository.ts'
+import type { BackupChoice } from './backup-options.ts'
+import { snapshotName, tidyBookmarks } from './bookmark-care.ts'
+import { isCalled, type PlannedWriter, planComponents } from './component-plan.ts'
+import { type Copied, type CopiedVolume, copyAll } from './copy-phase.ts'
+import { makeManifest, withStatuses } from './make-manifest.ts'
+import { neededVolumes } from './needed-volumes.ts'
+import type { Surroundings, VolumePlace } from './surroundings.ts'
+import { failedWriters, failureText, writerFailure } from './writer-judgement.ts'
+
+export interface BackupResult {
+  readonly manifest: Manifest
+  /** Where the backup is. */
+  readonly folder: string
+}
+
+export class BackupRun {
+  readonly #surroundings: Surroundings
+  readonly #repository: Repository
+  readonly #choice: BackupChoice
+  readonly #entries: readonly BackupEntry[]
+  readonly #notes: string[]
+  readonly #failed = new Map<string, { result: WriterResult; reason: string }>()
+  readonly #startedAtMs = Date.now()
+  readonly #imageBases = new Map<string, ImageLink | null>()
+  #writers: readonly PlannedWriter[] = []
+  #metadata: readonly WriterMetadata[] = []
+  #volumes: readonly VolumePlace[] = []
+  #hasSet = false
+  #isPrepared = false
+
+  /** @param notes of earlier tries, such as that a full is taken instead */
+  constructor(
+    surroundings: Surroundings,
+    repository: Repository,
+    choice: BackupChoice,
+    notes: readonly string[],
+  ) {
+    this.#surroundings = surroundings
+    this.#repository = repository
+    this.#choice = choice
+    this.#entries = repository.list()
+    this.#notes = [...notes]
+  }
+
+  async run(): Promise<BackupResult> {
+    await this.#findVolumes()
+    const session = await this.#surroundings.coordinator.openSession('backup')
+    let folder: BackupFolder | undefined
+    try {
+      await this.#discover(session)
+      folder = this.#repository.begin(this.#choice.type, this.#startedAtMs)
+      return await this.#makeBackup(session, folder)
+    } catch (error) {
+      // What is prepared is whole, and writers may have been told so: the next command gives it its name.
+      if (!this.#isPrepared) folder?.discard()
+      throw error
+    } finally {
+      await session.close().catch((error: unknown) => this.#note(`The session's end failed: ${text(error)}`))
+    }
+  }
+
+  // -- before anything is held
+
+  async #findVolumes(): Promise<void> {
+    const found = new Map<string, VolumePlace>()
+    for (const volume of this.#choice.volumes) {
+      const place = await this.#surroundings.volumes.find(volume)
+      found.set(place.volumeUuid, place)
+    }
+    this.#volumes = [...found.values()]
+    if (this.#choice.images) for (const place of this.#volumes) await this.#findImageBase(place)
+  }
+
+  /** @throws UmbraError NO_BASE, BROKEN_CHAIN */
+  async #findImageBase({ volumeUuid, volumePath }: VolumePlace): Promise<void> {
+    const { type } = this.#choice
+    if (type !== 'incremental' && type !== 'differential') {
+      this.#imageBases.set(volumeUuid, null)
+      return
+    }
+    const base = imageBase(this.#entries, volumeUuid, type)
+    const points = await this.#surroundings.volumes.points(volumePath)
+    const { id, epoch } = base.image.point
+    if (!points.some((point) => point.id === id && point.epoch === epoch))
+      throw new UmbraError(
+        'NO_BASE',
+        `${volumePath} no longer has the bookmark of backup ${base.entry.id}, which this one would build on`,
+        { backup: base.entry.id },
+      )
+    this.#imageBases.set(volumeUuid, base)
+  }
+
+  // -- phases A and B
+
+  async #discover(session: RequesterSession): Promise<void> {
+    const choice = this.#choice
+    if (choice.excludeWriters?.length) await session.disableWriters(choice.excludeWriters)
+    await session.setContext({ context: contextOf(choice) })
+    if (choice.withoutWriters) return
+    await session.setBackupState({
+      componentMode: choice.components !== 'none',
+      bootableSystemState: false,
+      backupType: choice.type,
+      partialFileSupport: true,
+    })
+    this.#metadata = await session.gatherWriterMetadata()
+    for (const name of choice.requireWriters ?? [])
+      if (!this.#metadata.some((writer) => isCalled(writer, name)))
+        throw new UmbraError('WRITER_FAILED', `The writer ${name} is required and not there`, {
+          writer: name,
+        })
+    this.#writers = planComponents({
+      metadata: this.#metadata,
+      components: choice.components,
+      type: choice.type,
+      entries: this.#entries,
+      changedRanges: choice.changedRanges ?? false,
+    })
+    for (const { reason } of this.#writers) if (reason !== null) this.#note(reason)
+  }
+
+  async #makeBackup(session: RequesterSession, folder: BackupFolder): Promise<BackupResult> {
+    for (const { ref } of this.#components()) await session.addComponent(ref)
+    const volumes = await neededVolumes(
+      this.#surroundings.volumes,
+      this.#choice,
+      this.#volumes,
+      this.#writers,
+    )
+    const name = snapshotName(this.#repository, folder.id)
+    let snapshotSetId: string | null = null
+    if (volumes.length > 0) {
+      const waitMs = this.#choice.autoRetryMs ?? 0
+      snapshotSetId = (await session.startSnapshotSet({ waitMs })).snapshotSetId
+      for (const { volumePath } of volumes) await session.addToSnapshotSet(volumePath, { snapshotName: name })
+      this.#hasSet = true
+    }
+    if (!this.#choice.withoutWriters) await this.#prepareWriters(session)
+    try {
+      const members = this.#hasSet ? await this.#makeShadowCopies(session) : []
+      const manifest = await this.#copyAndComplete(session, folder, snapshotSetId, members)
+      return { manifest, folder: manifestFolder(this.#repository, manifest) }
+    } catch (error) {
+      // vss.md 1.4.5: after PrepareForBackup a failure is told before the session is released.
+      await session.abortBackup().catch(() => undefined)
+      throw error
+    }
+  }
+
+  // -- phase C
+
+  async #prepareWriters(session: RequesterSession): Promise<void> {
+    for (const { ref, previousStamp } of this.#components())
+      if (previousStamp !== null) await session.setPreviousBackupStamp(ref, previousStamp)
+    throwIfAborted(this.#choice.signal)
+    try {
+      this.#judge(await session.prepareForBackup())
+    } catch (error) {
+      await session.abortBackup().catch(() => undefined)
+      throw error
+    }
+  }
+
+  async #makeShadowCopies(session: RequesterSession): Promise<ShadowProperties[]> {
+    throwIfAborted(this.#choice.signal)
+    try {
+      await session.doSnapshotSet()
+    } catch (error) {
+      if (this.#choice.withoutWriters) throw error
+      const failed = failedWriters(await session.gatherWriterStatus().catch(() => []))
+      throw failed.length > 0 ? writerFailure(failed, error) : error
+    }
+    if (!this.#choice.withoutWriters) this.#judge(await session.gatherWriterStatus())
+    return session.snapshotProperties()
+  }
+
+  /** @throws UmbraError WRITER_FAILED unless the user goes on without failed writers */
+  #judge(statuses: readonly WriterStatus[]): void {
+    const failed = failedWriters(statuses).filter(({ instanceId }) => !this.#failed.has(instanceId))
+    if (failed.length === 0) return
+    if (!this.#choice.continueWithoutFailedWriters) throw writerFailure(failed)
+    for (const status of failed) {
+      this.#failed.set(status.instanceId, { result: status.result, reason: failureText(status) })
+      this.#note(`Left out: ${failureText(status)}`)
+    }
+  }
+
+  // -- phases D and E
+
+  async #copyAndComplete(
+    session: RequesterSession,
+    folder: BackupFolder,
+    snapshotSetId: string | null,
+    members: readonly ShadowProperties[],
+  ): Promise<Manifest> {
+    const document = await session.components()
+    const volumes = members.map((member) => this.#copiedVolume(member))
+    const copied = await copyAll({
+      choice: this.#choice,
+      folder,
+      access: this.#surroundings.volumes,
+      entries: this.#entries,
+      volumes,
+      writers: this.#writers,
+      failed: this.#failed,
+      document,
+      signal: this.#choice.signal,
+      onProgress: this.#choice.onProgress,
+    })
+    for (const note of copied.notes) this.#note(note)
+    await this.#markComponents(session, copied)
+    const documents = await this.#saveDocuments(session, folder)
+    const manifest = makeManifest({
+      id: folder.id,
+      choice: this.#choice,
+      startedAtMs: this.#startedAtMs,
+      instantMs: members[0]?.createdAtMs ?? this.#startedAtMs,
+      snapshotSetId,
+      volumes: volumes.map(({ volume }) => volume),
+      copied,
+      documents,
+      entries: this.#entries,
+      notes: this.#notes,
+    })
+    return this.#complete(session, folder, manifest)
+  }
+
+  /** From here on the backup is made, whatever happens: durable, then told, then seen. */
+  async #complete(session: RequesterSession, folder: BackupFolder, prepared: Manifest): Promise<Manifest> {
+    throwIfAborted(this.#choice.signal)
+    folder.prepare(prepared)
+    this.#isPrepared = true
+    const keeps = prepared.volumes.some(({ bookmark }) => bookmark !== null)
+    if (this.#hasSet) await session.keepBookmarks(keeps)
+    let manifest = prepared
+    if (!this.#choice.withoutWriters) {
+      try {
+        manifest = withStatuses(prepared, await session.backupComplete())
+      } catch (error) {
+        manifest = withStatuses(prepared, null)
+        this.#note(`Writers were not told that the backup is complete: ${text(error)}`)
+      }
+    }
+    folder.publish({ ...manifest, finishedAtMs: Date.now(), notes: this.#notes })
+    if (this.#choice.resumable) await this.#endPersistent(manifest.volumes, keeps)
+    const entries = manifest.volumes
+    for (const problem of await tidyBookmarks(this.#surroundings.volumes, this.#repository, entries))
+      this.#choice.onNote?.(problem)
+    return { ...manifest, notes: this.#notes }
+  }
+
+  /** Persistent shadow copies are nobody's to release but ours. */
+  async #endPersistent(volumes: readonly VolumePoint[], keepBookmark: boolean): Promise<void> {
+    for (const { volumePath, point } of volumes) {
+      try {
+        await this.#surroundings.volumes.deleteSnapshot(volumePath, point.id, keepBookmark)
+      } catch (error) {
+        this.#note(`The shadow copy of ${volumePath} was not deleted: ${text(error)}`)
+      }
+    }
+  }
+
+  #copiedVolume(member: ShadowProperties): CopiedVolume {
+    const { type } = this.#choice
+    const volume: VolumePoint = {
+      volumeUuid: member.volumeUuid,
+      volumePath: member.originalVolume,
+      mountPoint: member.mountPoint,
+      point: { id: member.snapshotId, epoch: member.epoch, createdAtMs: member.createdAtMs },
+      bookmark: type === 'full' || type === 'incremental' ? member.snapshotName : null,
+    }
+    return {
+      volume,
+      snapshotName: member.snapshotName,
+      imageBase: this.#imageBases.get(member.volumeUuid),
+    }
+  }
+
+  /** Before BackupComplete, which hands it to the writers (row 52). */
+  async #markComponents(session: RequesterSession, copied: Copied): Promise<void> {
+    for (const { instanceId, components } of copied.writers)
+      for (const { logicalPath, name, succeeded } of components)
+        await session.setBackupSucceeded({ instanceId, logicalPath, name }, succeeded)
+  }
+
+  async #saveDocuments(session: RequesterSession, folder: BackupFolder): Promise<StoredFile[]> {
+    if (this.#choice.withoutWriters) return []
+    const document = await session.components()
+    const save = (file: string, value: unknown) => folder.write(file, `${JSON.stringify(value, null, 2)}\n`)
+    return [
+      save('backup-components.json', document),
+      ...this.#metadata.map((writer) => save(`writers/${writer.identity.instanceId}.json`, writer)),
+    ]
+  }
+
+  *#components() {
+    for (const { metadata, components } of this.#writers) {
+      const { instanceId } = metadata.identity
+      for (const { key, previousStamp } of components) yield { ref: { instanceId, ...key }, previousStamp }
+    }
+  }
+
+  #note(note: string): void {
+    this.#notes.push(note)
+    this.#choice.onNote?.(note)
+  }
+}
+
+function contextOf({ resumable, withoutWriters }: BackupChoice) {
+  if (resumable) return withoutWriters ? 'nas-rollback' : 'app-rollback'
+  return withoutWriters ? 'file-share-backup' : 'backup'
+}
+
+function manifestFolder(repository: Repository, { id }: Manifest): string {
+  return `${repository.backupsFolder}/${id}`
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,38 @@
+// Clears what runs left that died: half-made backups, their persistent shadow copies, and backups that only
+// lacked their name.
+//
+// Always true: it runs under the repository's lock, so whatever is partial is nobody's; a backup that was
+// whole when its maker died gets its name, but its components are nobody's base, since it is not known
+// whether their writers heard of it.
+
+import type { Manifest } from '../repository/manifest.ts'
+import type { Repository } from '../repository/repository.ts'
+import { tidyBookmarks } from './bookmark-care.ts'
+import type { VolumeAccess } from './surroundings.ts'
+
+/** @returns what was done, one sentence each */
+export async function cleanRepository(access: VolumeAccess, repository: Repository): Promise<string[]> {
+  const notes: string[] = []
+  for (const id of repository.partialIds()) {
+    const partial = repository.partial(id)
+    const manifest = repository.preparedManifest(id)
+    if (manifest) {
+      partial.publish(adopted(manifest))
+      notes.push(`Backup ${id} was whole when its run ended early, and is complete now`)
+      notes.push(...(await tidyBookmarks(access, repository, manifest.volumes)))
+    } else {
+      partial.discard()
+      notes.push(`The half-made backup ${id} was removed`)
+    }
+  }
+  return notes
+}
+
+function adopted(manifest: Manifest): Manifest {
+  const writers = manifest.writers.map((writer) => ({
+    ...writer,
+    components: writer.components.map((component) => ({ ...component, mayBeBase: false })),
+  }))
+  const note = 'Its run ended before writers were known to have heard of it: components are no base'
+  return { ...manifest, writers, notes: [...manifest.notes, note] }
+}
