@@ -179,7 +179,7 @@ export class VolumeState implements TreeOwner {
 
   /** Blocks that only snapshots hold. */
   get deadBlocks(): number {
-    return this.deadList.blockCount + this.catalog.deadBlocks
+    return this.deadList.blockCount + this.catalog.deadBlocks + this.#windowBlocks
   }
 
   /** What snapshots alone may hold; Infinity: anything. */

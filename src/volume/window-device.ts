@@ -32,6 +32,8 @@ import { WindowBlocks } from './window-blocks.ts'
 
 /** A discard is done in pieces of so many blocks, each with room made for it. */
 const DISCARD_BLOCKS = 65536
+/** Blocks kept for unlink, truncate and discard when there is room for nothing else: 256 KiB. */
+const FREEING_RESERVE_BLOCKS = 64
 
 export interface WindowHost {
   readonly state: VolumeState
@@ -135,7 +137,8 @@ export class WindowDevice implements BlockDevice {
     if (blockCount === 0) return false
     const targets = this.#targetsOf(blockIndex, blockCount)
     const missing = targets.filter((target) => target === 0).length
-    this.blocks.ensure(this.#host.room.rangeNodes(blockIndex, blockIndex + blockCount - 1))
+    const nodes = this.#host.room.rangeNodes(blockIndex, blockIndex + blockCount - 1)
+    this.blocks.ensure(nodes + FREEING_RESERVE_BLOCKS)
     const added = this.blocks.allocateData(missing)
     let next = 0
     for (const [i, target] of targets.entries()) if (target === 0) targets[i] = added[next++] as number
@@ -181,10 +184,10 @@ export class WindowDevice implements BlockDevice {
     }
   }
 
-  requireRoom(dirtyBlockCount: number): void {
+  requireRoom(dirtyBlockCount: number, freeing: boolean): void {
     this.#checkChange(0, 0)
     const nodes = dirtyBlockCount === 0 ? 0 : this.#host.room.scatteredNodes(dirtyBlockCount)
-    this.blocks.ensure(dirtyBlockCount + nodes)
+    this.blocks.ensure(dirtyBlockCount + nodes + (freeing ? 0 : FREEING_RESERVE_BLOCKS))
   }
 
   /** Empty at first: what was unlinked but open when the snapshot was cut is not part of it. */
