@@ -156,6 +156,7 @@ export class BackupSession implements SessionHandlers {
       limits: this.#limits,
       deletesExcluded: !hasAttribute(this.#attributes, 'no-autorecovery'),
       send: (writer, event, timeoutMs, signal) => this.#send(writer, event, timeoutMs, signal),
+      onUndone: () => this.#set.released(),
       signal: this.gate.signal,
     })
     try {

@@ -29,6 +29,8 @@ export interface SetCreationOptions {
   /** Files excluded from the snapshot are deleted from it. */
   readonly deletesExcluded: boolean
   readonly send: SendEvent
+  /** Nothing of the set is left; writers may still have to be told. */
+  readonly onUndone: () => void
   /** Aborts when the requester gives up or is gone. */
   readonly signal: AbortSignal
 }
@@ -154,6 +156,7 @@ export class SetCreation {
     this.#window.close()
     const { members, limits, send } = this.#options
     await Promise.all(members.map((member) => member.undo(limits.providerAbortMs)))
+    this.#options.onUndone()
     if (!this.#mayNeedAbort) return
     await abortWriters(this.#options.writers, (writer) =>
       send(writer, 'abort', eventLimitMs(limits, 'abort')),

@@ -51,7 +51,10 @@ export interface ShadowSequence {
   deleteFromSnapshot(files: readonly FileSpec[]): Promise<number>
   /** PostFinalCommitSnapshots: read-only from now on, and listed. */
   seal(): Promise<Snapshot>
-  /** Undoes whatever was done: releases the hold, drops the snapshot, also a sealed one. */
+  /**
+   * Undoes whatever was done: releases the hold, drops the snapshot, also a sealed one. It may come while
+   * a step is under way: the hold is released at once, the rest is undone when that step is through.
+   */
   abort(): Promise<void>
   /** The set is done with; an auto-release snapshot is deleted (leaving a bookmark if asked to). */
   end(options: { readonly keepBookmark: boolean }): Promise<void>
