@@ -2,10 +2,11 @@
 //
 // Always true: while `use` runs, the points cannot go: either this process holds the volume's lock, or
 // a lease on the daemon's connection keeps them. Snapshots are read straight from the volume file, as
-// what they hold never changes. When the daemon dies meanwhile, the next read fails.
+// what they hold never changes. When the daemon dies meanwhile, or drops one of them for want of room,
+// the next read fails with EVICTED, and what was read until then is not passed off as whole.
 
-import { UmbraError } from '../base/errors.ts'
-import type { BlockReader, ImageSource } from '../image/image-source.ts'
+import { hasCode, UmbraError } from '../base/errors.ts'
+import type { ImageSource } from '../image/image-source.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { FileStorage } from '../storage/file-storage.ts'
 import { delta } from '../volume/delta.ts'
@@ -13,7 +14,7 @@ import { NodeCache } from '../volume/node-cache.ts'
 import type { DeltaExtent, Point, Snapshot } from '../volume/points.ts'
 import { SnapshotDevice } from '../volume/snapshot-device.ts'
 import type { Leased } from './control-protocol.ts'
-import { openControl } from './open-control.ts'
+import { type OpenControl, openControl } from './open-control.ts'
 
 const CACHE_BYTES = 32 * 1024 * 1024
 
@@ -22,9 +23,19 @@ export class PointAccess {
   readonly #storage: BlockStorage
   readonly #points: ReadonlyMap<string, Point>
   readonly #checkAlive: () => void
+  readonly #confirm: () => Promise<void>
   readonly #cache: NodeCache
 
-  constructor(storage: BlockStorage, leased: Leased, checkAlive: () => void) {
+  /**
+   * @param checkAlive throws once a point is known to have gone
+   * @param confirm throws if any has gone, known or not
+   */
+  constructor(
+    storage: BlockStorage,
+    leased: Leased,
+    checkAlive: () => void,
+    confirm: () => Promise<void> = async () => {},
+  ) {
     this.volumeUuid = leased.volumeUuid
     this.#storage = storage
     const points = leased.present ? [...leased.points, leased.present] : leased.points
@@ -35,6 +46,7 @@ export class PointAccess {
       ]),
     )
     this.#checkAlive = checkAlive
+    this.#confirm = confirm
     this.#cache = new NodeCache(storage, CACHE_BYTES)
   }
 
@@ -55,7 +67,12 @@ export class PointAccess {
     )
   }
 
-  device(snapshot: Snapshot): BlockReader {
+  /** To be asked after the last read: what was read is what the points hold. @throws UmbraError EVICTED */
+  confirm(): Promise<void> {
+    return this.#confirm()
+  }
+
+  device(snapshot: Snapshot): SnapshotDevice {
     const { root, epoch, blockCount } = snapshot
     const guard = { check: this.#checkAlive, beginRead: () => 0, endRead: () => {} }
     return new SnapshotDevice(this.#storage, { root, epoch, blockCount, cache: this.#cache, guard })
@@ -81,6 +98,7 @@ export function imageSource(access: PointAccess, name: string, since: string | n
     device: access.device(snapshot),
     blockCount,
     extents: () => access.delta(base, snapshot),
+    confirm: () => access.confirm(),
   }
 }
 
@@ -119,17 +137,57 @@ async function withLease<T>(
   if (control.localStorage) {
     return await use(new PointAccess(control.localStorage, leased, () => {}), leased.present)
   }
-  let isGone = false
-  void control.whenGone.then(() => {
-    isGone = true
-  })
   const storage = await FileStorage.open(control.volumePath, { readOnly: true, lock: 'none' })
+  const watch = new LeaseWatch(control)
+  const access = new PointAccess(
+    storage,
+    leased,
+    () => watch.check(),
+    () => watch.confirm(),
+  )
   try {
-    const checkAlive = () => {
-      if (isGone) throw new UmbraError('EVICTED', 'The daemon ended while its snapshot was read')
-    }
-    return await use(new PointAccess(storage, leased, checkAlive), leased.present)
+    const result = await use(access, leased.present)
+    await watch.confirm()
+    return result
+  } catch (error) {
+    // What was written over its blocks meanwhile looks like damage.
+    if (!hasCode(error, 'EVICTED')) await watch.confirm()
+    throw error
   } finally {
     await storage.close()
+  }
+}
+
+/** Whether what a daemon leased to us is still there. */
+class LeaseWatch {
+  readonly #control: OpenControl
+  #reason: string | undefined
+
+  constructor(control: OpenControl) {
+    this.#control = control
+    control.volume.onEvicted((name) => this.#evicted(name))
+    void control.whenGone.then(() => {
+      this.#reason ??= 'The daemon ended while its snapshot was read'
+    })
+  }
+
+  /** As far as is known. @throws UmbraError EVICTED */
+  check(): void {
+    if (this.#reason !== undefined) throw new UmbraError('EVICTED', this.#reason)
+  }
+
+  /** As the daemon says now. @throws UmbraError EVICTED */
+  async confirm(): Promise<void> {
+    this.check()
+    try {
+      for (const name of await this.#control.volume.evictedLeases()) this.#evicted(name)
+    } catch (error) {
+      this.#reason ??= `The daemon does not say whether its snapshot is still there: ${(error as Error).message}`
+    }
+    this.check()
+  }
+
+  #evicted(name: string): void {
+    this.#reason ??= `Snapshot ${JSON.stringify(name)} was dropped to make room while it was read`
   }
 }

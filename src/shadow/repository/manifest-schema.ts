@@ -129,6 +129,8 @@ export const FILE_ENTRY_SCHEMA = object(
   },
   {
     pathBytes: TEXT,
+    ino: COUNT,
+    generation: COUNT,
     hardLinkOf: TEXT,
     hardLinkOfBytes: TEXT,
     linkTarget: TEXT,

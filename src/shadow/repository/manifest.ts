@@ -131,13 +131,19 @@ export interface FileEntry {
   readonly path: string
   readonly pathBytes?: string
   readonly kind: 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'device' | 'deleted' | 'ranges-file'
-  /** How its content was chosen. */
+  /**
+   * How its content was chosen. `partial`: the writer gave `ranges`, and vouches for them alone. `mask` with
+   * `ranges`: what changed since the component's base; the older file is cut or grown to sizeBytes first.
+   */
   readonly how: 'differenced' | 'partial' | 'mask'
   readonly mode: number
   readonly uid: number
   readonly gid: number
   readonly mtimeNs: string
   readonly sizeBytes: number
+  /** Of what was read from a shadow copy: tells whether a later file of this name is the same one. */
+  readonly ino?: number
+  readonly generation?: number
   /** Path of the first name of the same inode, which this backup holds too; base64 where it is not UTF-8. */
   readonly hardLinkOf?: string
   readonly hardLinkOfBytes?: string

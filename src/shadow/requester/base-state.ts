@@ -12,7 +12,13 @@ import { readFileIndex } from '../repository/manifest-file.ts'
 import type { BackupEntry } from '../repository/repository.ts'
 import { byteString } from './file-tree.ts'
 
-export type BaseState = ReadonlyMap<string, FileEntry['kind']>
+export interface BaseFile {
+  readonly entry: FileEntry
+  /** Null: what is on disk is not exactly the file at the base's instant. */
+  readonly exactInode: { readonly ino: number; readonly generation: number } | null
+}
+
+export type BaseState = ReadonlyMap<string, BaseFile>
 
 /** The name that an entry speaks of, as bytes. */
 export function entryPath(entry: Pick<FileEntry, 'path' | 'pathBytes'>): string {
@@ -36,14 +42,21 @@ export function baseState(
   base: ComponentLink,
   key: ComponentKey,
 ): BaseState {
-  const state = new Map<string, FileEntry['kind']>()
+  const state = new Map<string, BaseFile>()
   for (const link of componentChain(entries, base.entry.id, base.writer, key)) {
     if (link.component.type === 'log' || link.manifest.fileIndex === null) continue
     for (const entry of readFileIndex(join(link.entry.folder, link.manifest.fileIndex.file))) {
       if (!isEntryOf(entry, link) || entry.kind === 'ranges-file') continue
       if (entry.kind === 'deleted') state.delete(entryPath(entry))
-      else state.set(entryPath(entry), entry.kind)
+      else
+        state.set(entryPath(entry), { entry, exactInode: exactInode(entry, link.entry.id === base.entry.id) })
     }
   }
   return state
+}
+
+/** Saved by the base itself, and not as ranges that a writer chose. */
+function exactInode({ kind, how, ino, generation }: FileEntry, isOfBase: boolean): BaseFile['exactInode'] {
+  if (!isOfBase || kind !== 'file' || how === 'partial') return null
+  return ino === undefined || generation === undefined ? null : { ino, generation }
 }

@@ -106,6 +106,7 @@ class Saver {
       gid: node.gid,
       mtimeNs: node.mtimeNs,
       sizeBytes: node.kind === 'file' ? node.sizeBytes : 0,
+      ...(node.generation === null ? {} : { ino: node.ino, generation: node.generation }),
       ...(node.kind === 'device' ? { rdev: node.rdev } : {}),
       ...(xattrs ? { xattrs } : {}),
     }

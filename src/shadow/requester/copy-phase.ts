@@ -9,6 +9,7 @@ import type { BackupComponent, BackupComponents } from '../documents/backup-comp
 import type { ByteRange } from '../documents/byte-ranges.ts'
 import { isSameComponent } from '../documents/component-rules.ts'
 import type { WriterResult } from '../documents/vocabulary.ts'
+import type { FileSet } from '../documents/writer-metadata.ts'
 import type { BackupFolder } from '../repository/backup-folder.ts'
 import { componentText, type ImageLink } from '../repository/chains.ts'
 import type {
@@ -273,25 +274,30 @@ class ComponentJob {
   }
 
   #choice(component: BackupComponent, state: BaseState | null): FileChoice {
-    const { choice } = this.#request
-    const isDelta = this.#planned.type === 'incremental' || this.#planned.type === 'differential'
     return new FileChoice({
       metadata: this.#writer.metadata,
       planned: this.#planned,
       component,
       places: this.#places,
       isForcedFull: this.#planned.type === 'full' && this.#writer.type !== 'full',
-      changedRanges:
-        choice.changedRanges && isDelta && state ? (found) => this.#rangesOf(found, state) : null,
+      changedRanges: (found, set) => this.#rangesOf(found, set, state),
       onProblem: (problem) => this.#onNote(`${this.#writer.metadata.identity.name}: ${problem}`),
     })
   }
 
-  /** Known only where the base has the file whole or in parts, and its volume still knows the base's point. */
-  #rangesOf({ path, place }: FoundFile, state: BaseState): readonly ByteRange[] | undefined {
+  /** Known only where the base holds just this file, and its volume still knows the base's point. */
+  #rangesOf(
+    { path, place, node }: FoundFile,
+    set: FileSet,
+    state: BaseState | null,
+  ): readonly ByteRange[] | undefined {
     const { snapshot } = place
     const { base } = this.#planned
-    if (!snapshot || !base || state.get(path) !== 'file') return undefined
+    const isWanted = this.#request.choice.changedRanges === true || set.changedRanges === true
+    const before = isWanted ? state?.get(path)?.exactInode : undefined
+    if (!snapshot || !base || !before) return undefined
+    // Another file may have taken the name since; its changes would not lead there from the old one.
+    if (before.ino !== node.ino || before.generation !== node.generation) return undefined
     const volume = base.manifest.volumes.find(({ volumeUuid }) => volumeUuid === snapshot.volumeUuid)
     if (!volume) return undefined
     try {

@@ -40,7 +40,7 @@ export interface ChoiceRequest {
   /** The writer was asked for a delta, and the component is saved as a full all the same. */
   readonly isForcedFull: boolean
   /** Ranges of a file that differ from the component's base; undefined: not known, save it whole. */
-  readonly changedRanges: ((found: FoundFile) => readonly ByteRange[] | undefined) | null
+  readonly changedRanges: (found: FoundFile, set: FileSet) => readonly ByteRange[] | undefined
   readonly onProblem: (problem: string) => void
 }
 
@@ -154,17 +154,17 @@ export class FileChoice {
         for (const found of walkFiles(this.#walk(set, set))) {
           if (this.#touched.has(found.path)) continue
           this.#touched.add(found.path)
-          yield this.#wholeOrChanged(found)
+          yield this.#wholeOrChanged(found, set)
         }
       }
     }
   }
 
-  #wholeOrChanged(found: FoundFile): ChosenFile {
+  #wholeOrChanged(found: FoundFile, set: FileSet): ChosenFile {
     const { changedRanges } = this.#request
-    const ranges = found.node.kind === 'file' ? changedRanges?.(found) : undefined
+    const ranges = found.node.kind === 'file' ? changedRanges(found, set) : undefined
     if (ranges === undefined) return { ...found, how: 'mask' }
-    return { ...found, how: 'partial', ranges: clipRanges(normalizeRanges(ranges), found.node.sizeBytes) }
+    return { ...found, how: 'mask', ranges: clipRanges(normalizeRanges(ranges), found.node.sizeBytes) }
   }
 
   #walk(spec: Walk['spec'], set: FileSet | undefined): Walk {

@@ -21,6 +21,8 @@ export interface FileNode {
   readonly linkCount: number
   /** The same for all names of one inode, within one tree. */
   readonly ino: number
+  /** Tells users of one inode number apart; null: not known. */
+  readonly generation: number | null
   /** Kernel encoding (new_encode_dev). */
   readonly rdev: number
 }

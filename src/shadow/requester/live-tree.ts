@@ -38,6 +38,7 @@ export class LiveTree implements FileTree {
       sizeBytes: Number(stat.size),
       linkCount: Number(stat.nlink),
       ino: Number(stat.ino),
+      generation: null,
       rdev: Number(stat.rdev),
     }
   }

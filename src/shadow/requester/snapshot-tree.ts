@@ -56,6 +56,7 @@ export class SnapshotTree implements FileTree {
       sizeBytes: inode.sizeBytes,
       linkCount: inode.linkCount,
       ino: inode.ino,
+      generation: inode.generation,
       rdev: kind === 'device' ? this.#fileSystem.deviceNumber(inode) : 0,
     }
   }
