@@ -37,6 +37,10 @@ const BOOKMARK: readonly Field[] = [
   ['createdAtMs', 'number', 'when it was made, milliseconds since 1970'],
   ['blockCount', 'number', 'size of the volume then, in blocks'],
 ]
+const FAULT =
+  '`{kind: "area-full", cause: "limit" | "host", sinceMs, message}` while live writes are refused for the snapshots'
+const EVENTS =
+  'of `{kind: "warning" | "evicted" | "area-full" | "room-again", atMs, message, snapshot, usedBytes, limitBytes}` about the room of snapshots since the volume was opened, oldest first'
 const STATUS: readonly Field[] = [
   ['volume', 'string', 'path of the volume file'],
   ['uuid', 'string', "the volume's UUID"],
@@ -58,6 +62,9 @@ const STATUS: readonly Field[] = [
     'object',
     '`{liveBytes, snapshotBytes, allocatedBytes, pendingFreeBytes, virtualBytes}`: of the present; held by snapshots alone; in the volume file; still to be given back; size',
   ],
+  ['policy', 'object', '`{snapshotLimitBytes, whenFull, snapshotCountLimit}`, as `policy` has them'],
+  ['fault', 'object | null', FAULT],
+  ['events', 'array', `the last 8 ${EVENTS}`],
 ]
 
 export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
@@ -99,9 +106,10 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
   'snapshot list': { list: true, fields: [...SNAPSHOT, ...SIZES] },
   'snapshot show': { fields: [...SNAPSHOT, ...SIZES] },
   'snapshot delete': {
+    note: 'with several names, an array of them',
     fields: [
-      ['deleted', 'string', 'its name'],
-      ['freedBytes', 'number', 'what it alone held'],
+      ['deleted', 'string | null', 'its name; null with `--dry-run`'],
+      ['freedBytes', 'number', 'what it alone held; with `--dry-run` what all of them hold alone'],
     ],
   },
   'snapshot rollback': {
@@ -112,6 +120,21 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
   },
   'snapshot pin': { fields: SNAPSHOT },
   'snapshot unpin': { fields: SNAPSHOT },
+  policy: {
+    fields: [
+      ['snapshotLimitBytes', 'number | null', 'what snapshots alone may hold; null: no limit but the host'],
+      ['whenFull', 'string', '`evict-oldest` or `protect`'],
+      ['snapshotCountLimit', 'number | null', 'how many there may be; null: no limit'],
+      ['volume', 'string', 'path of the volume file'],
+      ['usedBytes', 'number', 'what snapshots alone hold'],
+      ['allocatedBytes', 'number', 'what is set aside for them: that and no more'],
+      ['maxBytes', 'number | null', 'the limit; null: none'],
+      ['snapshots', 'number', 'how many there are'],
+      ['fault', 'object | null', FAULT],
+      ['events', 'array', `the last 64 ${EVENTS}`],
+      ['evicted', 'array', 'names of the snapshots that were dropped for the change'],
+    ],
+  },
   'bookmark create': { fields: BOOKMARK },
   'bookmark list': { list: true, fields: BOOKMARK },
   'bookmark delete': { fields: [['deleted', 'string', 'its name']] },
