@@ -24,6 +24,7 @@ const SNAPSHOT: readonly Field[] = [
   ['blockCount', 'number', 'size of the volume, in blocks of 4096 bytes'],
   ['root', 'object', 'where its tree is in the volume file'],
   ['referencedBytes', 'number', 'what it refers to, shared or not'],
+  ['shadow', 'object | null', '`{setId, setCount, attributes}` of a shadow copy'],
 ]
 const SIZES: readonly Field[] = [
   ['uniqueBytes', 'number', 'what deleting it frees'],

@@ -4,7 +4,7 @@
 // connection closes or the deadline passes.
 
 import { connect, type Socket } from 'node:net'
-import type { MessageConnection, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
+import type { MessageConnection, NotificationType, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
 import { UmbraError } from '../base/errors.ts'
 import { fromWire, type WireError } from './control-protocol.ts'
 import { checkSocketFolder } from './runtime-folder.ts'
@@ -66,6 +66,11 @@ export class ControlClient {
   /** Like call() for a method with parameters. */
   callWith<P, R>(type: RequestType<P, R, WireError>, params: P, timeoutMs?: number): Promise<R> {
     return this.#within(type.method, this.#connection.sendRequest(type, params), timeoutMs)
+  }
+
+  /** Calls `told` for each notification of this type. */
+  onNotification<P>(type: NotificationType<P>, told: (params: P) => void): void {
+    this.#connection.onNotification(type, told)
   }
 
   close(): void {

@@ -4,9 +4,24 @@
 // context, so that the caller gets the same error as in process; times are milliseconds, sizes bytes.
 // A lease belongs to its connection and ends with it.
 
-import { ErrorCodes, RequestType, RequestType0, ResponseError } from 'vscode-jsonrpc/node.js'
+import {
+  ErrorCodes,
+  NotificationType,
+  RequestType,
+  RequestType0,
+  ResponseError,
+} from 'vscode-jsonrpc/node.js'
 import { ERROR_CODES, type ErrorCode, type ErrorContext, UmbraError } from '../base/errors.ts'
-import type { Bookmark, Point, Snapshot, SnapshotSizes, SpaceReport } from '../volume/points.ts'
+import type {
+  Bookmark,
+  Point,
+  Snapshot,
+  SnapshotSizes,
+  SpaceEvent,
+  SpaceFault,
+  SpaceReport,
+} from '../volume/points.ts'
+import type { SpacePolicy } from '../volume/space-policy.ts'
 
 /** The error data on the wire. */
 export interface WireError {
@@ -34,6 +49,27 @@ export interface VolumeStatus {
   readonly snapshots: number
   readonly bookmarks: number
   readonly space: SpaceReport
+  readonly policy: SpacePolicy
+  /** Why live writes are refused for the snapshots' sake. */
+  readonly fault: SpaceFault | null
+  /** The last things that happened about the snapshots' room, oldest first. */
+  readonly events: readonly SpaceEvent[]
+}
+
+/** The room that snapshots have and take. */
+export interface PolicyReport {
+  readonly volume: string
+  readonly policy: SpacePolicy
+  /** What they alone hold. Nothing is set aside for them beforehand, so that is what is allocated too. */
+  readonly usedBytes: number
+  readonly allocatedBytes: number
+  /** Null: no limit. */
+  readonly maxBytes: number | null
+  readonly snapshots: number
+  readonly fault: SpaceFault | null
+  readonly events: readonly SpaceEvent[]
+  /** Names of the snapshots that were dropped for the change. */
+  readonly evicted: readonly string[]
 }
 
 /** How long taking a snapshot of a mounted volume took. */
@@ -84,8 +120,20 @@ export const snapshotPinRequest = new RequestType<NameParams & { pinned: boolean
 export const bookmarkCreateRequest = new RequestType<NameParams, Bookmark, WireError>('bookmark.create')
 export const bookmarkListRequest = new RequestType0<Bookmark[], WireError>('bookmark.list')
 export const bookmarkDeleteRequest = new RequestType<NameParams, null, WireError>('bookmark.delete')
+/** What deleting all of these snapshots would free. @throws NOT_FOUND */
+export const snapshotFreedRequest = new RequestType<
+  { names: readonly string[] },
+  { freedBytes: number },
+  WireError
+>('snapshot.freed')
+/** Changes what is given of the policy; nothing: shows it. @throws INVALID_ARGUMENT, OUT_OF_SPACE, READ_ONLY */
+export const policyRequest = new RequestType<Partial<SpacePolicy>, PolicyReport, WireError>('policy')
 /** Keeps the named points until the connection closes. @throws NOT_FOUND */
 export const leaseRequest = new RequestType<LeaseParams, Leased, WireError>('lease')
+/** Names of leased snapshots of this connection that were evicted all the same. */
+export const leaseCheckRequest = new RequestType0<string[], WireError>('lease.check')
+/** A leased snapshot was evicted: its blocks stay as they are for a few seconds, or until the connection closes. */
+export const leaseEvictedNotification = new NotificationType<NameParams>('lease.evicted')
 /** Unmounts (BUSY when files are in use and not `lazy`), commits and ends the daemon, which closes the connection. */
 export const unmountRequest = new RequestType<{ lazy: boolean }, null, WireError>('unmount')
 

@@ -7,14 +7,24 @@
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import type { MessageConnection, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
+import type { MessageConnection, NotificationType, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
 import { toWire, type WireError } from './control-protocol.ts'
 import { connectionOver } from './socket-connection.ts'
 
 /** One client's connection, as handlers see it. */
 export class Session {
+  readonly #connection: MessageConnection
   readonly #endings = new Set<() => void>()
   #isEnded = false
+
+  constructor(connection: MessageConnection) {
+    this.#connection = connection
+  }
+
+  /** Tells the client something that it did not ask for; one that has gone is not told. */
+  notify<P>(type: NotificationType<P>, params: P): void {
+    if (!this.#isEnded) this.#connection.sendNotification(type, params).catch(() => {})
+  }
 
   /** Runs at once where the connection has closed already. @returns what takes the registration back */
   onEnd(ending: () => void): () => void {
@@ -97,8 +107,8 @@ export class ControlServer {
   }
 
   #accept(socket: Socket): void {
-    const session = new Session()
     const connection = connectionOver(socket)
+    const session = new Session(connection)
     this.#sockets.add(socket)
     this.onConnections?.(this.#sockets.size)
     socket.on('close', () => {

@@ -11,6 +11,7 @@ import { BLOCK_SIZE_BYTES, MIB, TIB } from '../base/units.ts'
 import { formatExt4 } from '../ext4/mkfs.ts'
 import { syncFolder } from '../image/output.ts'
 import { FileStorage } from '../storage/file-storage.ts'
+import { checkPolicy, DEFAULT_POLICY, type SpacePolicy } from '../volume/space-policy.ts'
 import { Volume } from '../volume/volume.ts'
 
 export interface CreatedVolume {
@@ -25,13 +26,15 @@ const SIZE_MAX_BYTES = 16 * TIB
 /** @throws UmbraError INVALID_ARGUMENT, ALREADY_EXISTS, OUT_OF_SPACE, NOT_FOUND (no such folder) */
 export function createVolume(
   path: string,
-  options: { sizeBytes: number; label?: string | undefined },
+  options: { sizeBytes: number; label?: string | undefined; policy?: Partial<SpacePolicy> },
 ): Promise<CreatedVolume> {
+  const policy = { ...DEFAULT_POLICY, ...options.policy }
+  checkPolicy(policy)
   return makeVolumeFile(path, options.sizeBytes, async (volume) => {
     // Else a user without privilege could not write to the volume that is his.
     const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     formatExt4(volume, { owner, ...(options.label === undefined ? {} : { label: options.label }) })
-    await volume.commit()
+    await volume.spaceKeeper.setPolicy(policy)
   })
 }
 

@@ -10,11 +10,23 @@ import { hasCode, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import { checkName } from '../volume/catalog.ts'
 import { type Bookmark, SHADOW_ATTRIBUTES, type Snapshot } from '../volume/points.ts'
+import type { SpacePolicy } from '../volume/space-policy.ts'
 import type { Volume } from '../volume/volume.ts'
-import type { Leased, LeaseParams, SnapshotDetails, SnapshotTaken, VolumeStatus } from './control-protocol.ts'
+import type {
+  Leased,
+  LeaseParams,
+  PolicyReport,
+  SnapshotDetails,
+  SnapshotTaken,
+  VolumeStatus,
+} from './control-protocol.ts'
 
 /** Snapshots that are named so are made for a lease and go with it. */
 const TEMPORARY_PREFIX = 'umbra-present-'
+/** A reader that was told that its snapshot is evicted keeps the blocks from reuse for so long at most. */
+const EVICTED_PATIENCE_MS = 10_000
+/** The events that status shows; `policy` shows all that are kept. */
+const STATUS_EVENTS = 8
 
 export function isTemporary(snapshotName: string): boolean {
   return snapshotName.startsWith(TEMPORARY_PREFIX)
@@ -44,6 +56,8 @@ export interface MountHooks {
   flush(): Promise<void>
   /** Whether files of the snapshot are open below `.snapshots`. */
   isInUse(snapshot: Snapshot): boolean
+  /** A snapshot was dropped to make room: everything below it is ESTALE from now on. */
+  evicted?(epoch: number): void
   /** Stops the mount's own reading of a snapshot. @returns undo, for when the deletion then fails */
   beforeDelete(snapshot: Snapshot): Promise<() => void>
 }
@@ -69,6 +83,9 @@ export class HostedVolume {
   constructor(volume: Volume, place: Place) {
     this.volume = volume
     this.#place = place
+    volume.spaceKeeper.log.onEvent(({ kind, snapshot }) => {
+      if (kind === 'evicted' && snapshot !== null) this.#evicted(snapshot)
+    })
   }
 
   /** From now on the volume is mounted. */
@@ -97,7 +114,35 @@ export class HostedVolume {
       snapshots: volume.snapshots().length,
       bookmarks: volume.bookmarks().length,
       space: volume.space(),
+      policy: volume.spaceKeeper.policy,
+      fault: volume.spaceKeeper.fault,
+      events: volume.spaceKeeper.log.events.slice(-STATUS_EVENTS),
     }
+  }
+
+  /** Changes what is given of the policy, and shows it. @throws UmbraError INVALID_ARGUMENT, OUT_OF_SPACE, READ_ONLY */
+  async policy(change: Partial<SpacePolicy>): Promise<PolicyReport> {
+    const { spaceKeeper } = this.volume
+    const isChange = Object.keys(change).length > 0
+    const evicted = isChange ? await spaceKeeper.setPolicy(change) : []
+    const { policy, fault, log } = spaceKeeper
+    const usedBytes = this.volume.space().snapshotBytes
+    return {
+      volume: this.#place.volumePath,
+      policy,
+      usedBytes,
+      allocatedBytes: usedBytes,
+      maxBytes: policy.snapshotLimitBytes,
+      snapshots: this.volume.snapshots().length,
+      fault,
+      events: log.events,
+      evicted,
+    }
+  }
+
+  /** @throws UmbraError NOT_FOUND */
+  freedIfDeleted(names: readonly string[]): number {
+    return this.volume.freedIfDeleted([...new Set(names)])
   }
 
   async sync(): Promise<{ flushMs: number; commitMs: number }> {
@@ -212,8 +257,15 @@ export class HostedVolume {
     await this.#draining
   }
 
-  /** @returns what was leased, and what ends the lease */
-  async lease(params: LeaseParams): Promise<{ leased: Leased; end: () => Promise<void> }> {
+  /**
+   * @param evicted told when a leased snapshot is evicted all the same; its blocks are reused when the
+   *   lease ends, or after a while
+   * @returns what was leased, and what ends the lease
+   */
+  async lease(
+    params: LeaseParams,
+    evicted: (name: string) => void = () => {},
+  ): Promise<{ leased: Leased; end: () => Promise<void> }> {
     const points = params.names.map((name) => this.volume.point(name))
     const leases = points.map((point) =>
       point.kind === 'snapshot' ? this.volume.lease(point.id) : undefined,
@@ -223,19 +275,37 @@ export class HostedVolume {
       if (params.present) {
         const taken = await this.#take(`${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
         present = taken.snapshot
+        leases.push(this.volume.lease(present.id))
       }
     } catch (error) {
       for (const lease of leases) lease?.release()
       throw error
+    }
+    for (const lease of leases) {
+      lease?.onEvicted(() => {
+        evicted(lease.name)
+        setTimeout(() => lease.release(), EVICTED_PATIENCE_MS).unref()
+      })
     }
     const end = async (): Promise<void> => {
       for (const lease of leases.splice(0)) lease?.release()
       await this.#discardReleased()
       const temporary = present
       present = null
-      if (temporary) await this.#delete(temporary.name, false)
+      if (temporary) await this.#dropTemporary(temporary)
     }
     return { leased: { volumeUuid: this.volume.uuid, points, present }, end }
+  }
+
+  async #dropTemporary({ id, name }: Snapshot): Promise<void> {
+    if (this.volume.point(id).kind === 'bookmark') await this.volume.deleteBookmark(id)
+    else await this.#delete(name, false)
+  }
+
+  /** In the cut that drops the snapshot. */
+  #evicted(name: string): void {
+    this.#hooks?.evicted?.(this.volume.point(name).epoch)
+    queueMicrotask(() => this.#drain())
   }
 
   #details(snapshot: Snapshot): SnapshotDetails {

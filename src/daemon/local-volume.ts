@@ -6,8 +6,16 @@
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { FileStorage } from '../storage/file-storage.ts'
 import type { Bookmark, Snapshot } from '../volume/points.ts'
+import type { SpacePolicy } from '../volume/space-policy.ts'
 import { Volume } from '../volume/volume.ts'
-import type { Leased, LeaseParams, SnapshotDetails, SnapshotTaken, VolumeStatus } from './control-protocol.ts'
+import type {
+  Leased,
+  LeaseParams,
+  PolicyReport,
+  SnapshotDetails,
+  SnapshotTaken,
+  VolumeStatus,
+} from './control-protocol.ts'
 import { HostedVolume } from './hosted-volume.ts'
 import type { VolumeControl } from './volume-control.ts'
 
@@ -16,6 +24,8 @@ export class LocalVolume implements VolumeControl {
   readonly storage: BlockStorage
   readonly #hosted: HostedVolume
   readonly #endings: (() => Promise<void>)[] = []
+  readonly #told: ((name: string) => void)[] = []
+  readonly #evicted: string[] = []
 
   private constructor(volume: Volume, storage: BlockStorage, volumePath: string) {
     this.volume = volume
@@ -63,6 +73,14 @@ export class LocalVolume implements VolumeControl {
     return this.#hosted.deleteSnapshot(name, keepBookmark)
   }
 
+  async freedIfDeleted(names: readonly string[]): Promise<number> {
+    return this.#hosted.freedIfDeleted(names)
+  }
+
+  policy(change: Partial<SpacePolicy>): Promise<PolicyReport> {
+    return this.#hosted.policy(change)
+  }
+
   pinSnapshot(name: string, pinned: boolean): Promise<Snapshot> {
     return this.#hosted.pinSnapshot(name, pinned)
   }
@@ -80,9 +98,20 @@ export class LocalVolume implements VolumeControl {
   }
 
   async lease(params: LeaseParams): Promise<Leased> {
-    const { leased, end } = await this.#hosted.lease(params)
+    const { leased, end } = await this.#hosted.lease(params, (name) => {
+      this.#evicted.push(name)
+      for (const told of this.#told) told(name)
+    })
     this.#endings.push(end)
     return leased
+  }
+
+  onEvicted(told: (name: string) => void): void {
+    this.#told.push(told)
+  }
+
+  async evictedLeases(): Promise<string[]> {
+    return this.#evicted
   }
 
   async close(): Promise<void> {

@@ -30,7 +30,7 @@ export interface MountSurroundings {
   /** See FuseDispatcherOptions. */
   readonly flushInode: (nodeId: number) => Promise<void>
   /** See FuseDispatcherOptions. */
-  readonly makeRoom: () => Promise<void> | undefined
+  readonly makeRoom: (attempt: number) => Promise<void> | undefined
   readonly onEnded: (reason: 'unmounted' | 'aborted') => void
   /** By another process, for a mount that cannot be served. */
   readonly unmount: (mountPoint: string) => Promise<void>

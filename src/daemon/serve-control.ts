@@ -8,9 +8,13 @@ import {
   bookmarkCreateRequest,
   bookmarkDeleteRequest,
   bookmarkListRequest,
+  leaseCheckRequest,
+  leaseEvictedNotification,
   leaseRequest,
+  policyRequest,
   snapshotCreateRequest,
   snapshotDeleteRequest,
+  snapshotFreedRequest,
   snapshotListRequest,
   snapshotPinRequest,
   snapshotShowRequest,
@@ -18,7 +22,7 @@ import {
   syncRequest,
   unmountRequest,
 } from './control-protocol.ts'
-import type { ControlServer } from './control-server.ts'
+import type { ControlServer, Session } from './control-server.ts'
 import type { HostedVolume } from './hosted-volume.ts'
 import type { Served } from './served-volume.ts'
 
@@ -31,6 +35,7 @@ export function serveControl(
     if (served.hosted) return served.hosted
     throw new UmbraError('READ_ONLY', 'This mount shows a single snapshot; ask the volume itself')
   }
+  const evictedLeases = new WeakMap<Session, readonly string[]>()
   server.handle(statusRequest, () => served.status())
   server.handleWith(unmountRequest, async ({ lazy }) => {
     await unmount(lazy)
@@ -43,6 +48,8 @@ export function serveControl(
   server.handleWith(snapshotDeleteRequest, ({ name, keepBookmark }) =>
     hosted().deleteSnapshot(name, keepBookmark),
   )
+  server.handleWith(snapshotFreedRequest, ({ names }) => ({ freedBytes: hosted().freedIfDeleted(names) }))
+  server.handleWith(policyRequest, (change) => hosted().policy(change))
   server.handleWith(snapshotPinRequest, ({ name, pinned }) => hosted().pinSnapshot(name, pinned))
   server.handleWith(bookmarkCreateRequest, ({ name }) => hosted().createBookmark(name))
   server.handle(bookmarkListRequest, () => hosted().listBookmarks())
@@ -51,9 +58,14 @@ export function serveControl(
     return null
   })
   server.handleWith(leaseRequest, async (params, session) => {
-    const { leased, end } = await hosted().lease(params)
+    const evicted = (name: string): void => {
+      evictedLeases.set(session, [...(evictedLeases.get(session) ?? []), name])
+      session.notify(leaseEvictedNotification, { name })
+    }
+    const { leased, end } = await hosted().lease(params, evicted)
     // The volume may have failed meanwhile; its status says so.
     session.onEnd(() => void end().catch(() => {}))
     return leased
   })
+  server.handle(leaseCheckRequest, (session) => [...(evictedLeases.get(session) ?? [])])
 }

@@ -10,7 +10,12 @@ import type { Snapshot } from '../volume/points.ts'
 import { SnapshotDevice } from '../volume/snapshot-device.ts'
 import { Volume } from '../volume/volume.ts'
 import type { ControlClient } from './control-client.ts'
-import { leaseRequest, statusRequest, type VolumeStatus } from './control-protocol.ts'
+import {
+  leaseEvictedNotification,
+  leaseRequest,
+  statusRequest,
+  type VolumeStatus,
+} from './control-protocol.ts'
 import { HostSpace } from './host-space.ts'
 import { dropLeftovers, HostedVolume } from './hosted-volume.ts'
 import { isWriteBack, type MountedOptions } from './launch.ts'
@@ -67,12 +72,16 @@ async function openSnapshot(options: MountedOptions, name: string): Promise<Serv
   const storage = await FileStorage.open(volumePath, { readOnly: true, lock: client ? 'none' : 'shared' })
   try {
     const { snapshot, status } = client ? await leased(client, name) : await looked(storage, volumePath, name)
-    let isGone = false
+    let reason: string | undefined
     void client?.whenClosed.then(() => {
-      isGone = true
+      reason ??= 'The daemon that keeps this snapshot has ended'
+    })
+    client?.onNotification(leaseEvictedNotification, () => {
+      reason = 'This snapshot was dropped to make room'
+      client.close()
     })
     const check = (): void => {
-      if (isGone) throw new UmbraError('EVICTED', 'The daemon that keeps this snapshot has ended')
+      if (reason !== undefined) throw new UmbraError('EVICTED', reason)
     }
     const { root, epoch, blockCount } = snapshot
     const guard = { check, beginRead: () => 0, endRead: () => {} }

@@ -4,6 +4,7 @@
 // RemoteVolume (over the control socket) and LocalVolume (in this process, under the file's lock).
 
 import type { Bookmark, Snapshot } from '../volume/points.ts'
+import type { SpacePolicy } from '../volume/space-policy.ts'
 import type { ControlClient } from './control-client.ts'
 import {
   bookmarkCreateRequest,
@@ -11,11 +12,16 @@ import {
   bookmarkListRequest,
   type Leased,
   type LeaseParams,
+  leaseCheckRequest,
+  leaseEvictedNotification,
   leaseRequest,
+  type PolicyReport,
+  policyRequest,
   type SnapshotDetails,
   type SnapshotTaken,
   snapshotCreateRequest,
   snapshotDeleteRequest,
+  snapshotFreedRequest,
   snapshotListRequest,
   snapshotPinRequest,
   snapshotShowRequest,
@@ -38,12 +44,20 @@ export interface VolumeControl {
   showSnapshot(name: string): Promise<SnapshotDetails>
   /** @throws UmbraError NOT_FOUND, PINNED, LEASED, BUSY (files of it are open on the mount) */
   deleteSnapshot(name: string, keepBookmark: boolean): Promise<{ freedBytes: number }>
+  /** Bytes that deleting all of these would free. @throws UmbraError NOT_FOUND */
+  freedIfDeleted(names: readonly string[]): Promise<number>
+  /** Changes what is given of the policy, and shows it. @throws UmbraError INVALID_ARGUMENT, OUT_OF_SPACE, READ_ONLY */
+  policy(change: Partial<SpacePolicy>): Promise<PolicyReport>
   pinSnapshot(name: string, pinned: boolean): Promise<Snapshot>
   createBookmark(name: string): Promise<Bookmark>
   listBookmarks(): Promise<Bookmark[]>
   deleteBookmark(name: string): Promise<void>
   /** Keeps points until close(). @throws UmbraError NOT_FOUND */
   lease(params: LeaseParams): Promise<Leased>
+  /** `told` is called when a leased snapshot is evicted all the same. */
+  onEvicted(told: (name: string) => void): void
+  /** Names of leased snapshots that were evicted up to now: what was read of them may be wrong. */
+  evictedLeases(): Promise<string[]>
   close(): Promise<void>
 }
 
@@ -79,6 +93,14 @@ export class RemoteVolume implements VolumeControl {
     return this.client.callWith(snapshotDeleteRequest, { name, keepBookmark })
   }
 
+  async freedIfDeleted(names: readonly string[]): Promise<number> {
+    return (await this.client.callWith(snapshotFreedRequest, { names })).freedBytes
+  }
+
+  policy(change: Partial<SpacePolicy>): Promise<PolicyReport> {
+    return this.client.callWith(policyRequest, change)
+  }
+
   pinSnapshot(name: string, pinned: boolean): Promise<Snapshot> {
     return this.client.callWith(snapshotPinRequest, { name, pinned })
   }
@@ -97,6 +119,14 @@ export class RemoteVolume implements VolumeControl {
 
   lease(params: LeaseParams): Promise<Leased> {
     return this.client.callWith(leaseRequest, params)
+  }
+
+  onEvicted(told: (name: string) => void): void {
+    this.client.onNotification(leaseEvictedNotification, ({ name }) => told(name))
+  }
+
+  evictedLeases(): Promise<string[]> {
+    return this.client.call(leaseCheckRequest)
   }
 
   async close(): Promise<void> {

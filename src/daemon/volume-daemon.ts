@@ -111,13 +111,17 @@ class VolumeDaemon implements RunningDaemon {
       log: this.#log,
       onRequest: this.#how.onRequest,
       flushInode: () => this.#flushToSeek(),
-      makeRoom: () => this.#served.hosted?.volume.reclaim(),
+      makeRoom: (attempt) => this.#served.hosted?.volume.spaceKeeper.makeRoom(attempt),
       onEnded: (reason) => void this.#end(reason),
       unmount: (mountPoint) => this.#helper.unmount(mountPoint, true),
     })
     this.#service = service
     this.#mountPoint = service.mountPoint
+    this.#served.hosted?.volume.spaceKeeper.log.onEvent(({ kind, message, usedBytes, limitBytes }) => {
+      this.#log.warn({ event: kind, usedBytes, limitBytes }, message)
+    })
     this.#served.hosted?.attach({
+      evicted: (epoch) => void this.#served.tree.view?.snapshotRemoved(epoch).catch(() => {}),
       flush: () => this.#flush(),
       isInUse: (snapshot) => this.#served.tree.view?.isSnapshotInUse(snapshot.epoch) ?? false,
       beforeDelete: async (snapshot) =>

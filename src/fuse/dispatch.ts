@@ -41,10 +41,10 @@ export interface FuseDispatcherOptions {
    */
   readonly flushInode?: (nodeId: number) => Promise<void>
   /**
-   * Asked when space has run out: a promise of space that is being made available, after which the
-   * request is handled once more, or undefined.
+   * Asked when space has run out, with how often it was asked for this request before: a promise of space
+   * that is being made available, after which the request is handled once more, or undefined.
    */
-  readonly makeRoom?: () => Promise<void> | undefined
+  readonly makeRoom?: (attempt: number) => Promise<void> | undefined
   /** For tests: asked before each request; one whose promise is returned is handled when it settles. */
   readonly onRequest?: (opcode: number, nodeId: number) => undefined | Promise<void>
 }
@@ -153,14 +153,14 @@ export class FuseDispatcher implements RequestHandler, HandlerContext {
   }
 
   /** Handles the request when `ready` has settled; if that fails, so does the request. */
-  #delay(current: Request, ready: Promise<unknown>, isLast = false): void {
+  #delay(current: Request, ready: Promise<unknown>, attempt = 0): void {
     const copy = current.copy()
     const ticket = current.ticket()
     const again = () => {
       this.#delayed.delete(waiting)
       const request = new Request()
       this.port.begin()
-      if (request.open(copy, 0, copy.length)) this.#run(request, isLast)
+      if (request.open(copy, 0, copy.length)) this.#run(request, attempt)
     }
     const waiting = ready.then(again, (error) => {
       this.#delayed.delete(waiting)
@@ -170,8 +170,8 @@ export class FuseDispatcher implements RequestHandler, HandlerContext {
     this.#delayed.add(waiting)
   }
 
-  /** @param isLast the request has waited for room once: running out of space is its answer now */
-  #run(request: Request, isLast = false): void {
+  /** @param attempt how often the request has waited for room */
+  #run(request: Request, attempt = 0): void {
     try {
       const handler = HANDLERS[request.opcode] ?? session.unserved
       handler(this, request)
@@ -180,8 +180,8 @@ export class FuseDispatcher implements RequestHandler, HandlerContext {
         this.#delay(request, error.ready)
         return
       }
-      const room = isLast || !hasCode(error, 'OUT_OF_SPACE') ? undefined : this.#options.makeRoom?.()
-      if (room !== undefined) this.#delay(request, room, true)
+      const room = hasCode(error, 'OUT_OF_SPACE') ? this.#options.makeRoom?.(attempt) : undefined
+      if (room !== undefined) this.#delay(request, room, attempt + 1)
       else this.#fail(request, error)
     }
   }

@@ -36,6 +36,11 @@ export interface ImageSource {
   /** Virtual size at the point. */
   readonly blockCount: number
   extents(): Iterable<DeltaExtent>
+  /**
+   * Asked after the last read, before an image is given its name: throws where the point may have gone
+   * meanwhile, so that what was read may be wrong. @throws UmbraError EVICTED
+   */
+  confirm?(): Promise<void>
 }
 
 /**

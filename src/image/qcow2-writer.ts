@@ -83,6 +83,7 @@ export async function writeQcow2(
     if (layout.bitmap) writeBitmap(output, layout, layout.bitmap, source)
     writeL2(output, layout, source)
     const digest = await writeData(output, layout, source, options)
+    await source.confirm?.()
     const identity = describe(digest)
     const first = encodeFirstCluster(layout, encodeIdentity(identity), backing)
     output.write(0, first.byteLength, first, 0)

@@ -40,6 +40,7 @@ export async function writeRaw(
       writeSparsely(output, blockIndex, blockCount, bytes, sizeBytes),
     )
     pace.finish()
+    await source.confirm?.()
     return identityOf(source, digest.finish())
   })
   try {
@@ -104,6 +105,7 @@ export async function streamRaw(
   })
   await zerosUpTo(source.blockCount)
   pace.finish()
+  await source.confirm?.()
   return {
     identity: identityOf(source, digest.finish()),
     fileBytes: sizeBytes,

@@ -43,6 +43,8 @@ export class SpaceKeeper implements LimitKeeper {
   #fault: SpaceFault | null = null
   #evicting: Promise<void> | undefined
   #hasAsked = false
+  /** Over the limit, but those that may go hold nothing alone, or there is no room to delete them. */
+  #isStuck = false
 
   constructor(host: KeeperHost) {
     this.#host = host
@@ -60,7 +62,8 @@ export class SpaceKeeper implements LimitKeeper {
   // -- the limit, as Room asks about it
 
   get canEvict(): boolean {
-    return this.policy.whenFull === 'evict-oldest' && this.#host.points().nextToEvict() !== undefined
+    if (this.#isStuck || this.policy.whenFull !== 'evict-oldest') return false
+    return this.#host.points().nextToEvict() !== undefined
   }
 
   overLimit(): void {
@@ -92,8 +95,7 @@ export class SpaceKeeper implements LimitKeeper {
         state.policy = policy
         state.isDirty = true
       })
-      while (this.#reason() !== undefined && this.#next(this.#reason()) !== undefined)
-        await this.#host.commit()
+      while (this.#next(this.#reason()) !== undefined) await this.#host.commit()
     } finally {
       stop()
     }
@@ -107,13 +109,16 @@ export class SpaceKeeper implements LimitKeeper {
     this.#hasAsked = false
     const state = this.#host.state()
     this.log.warn(state.deadBlocks * BLOCK_SIZE_BYTES, this.policy.snapshotLimitBytes)
+    this.#isStuck = false
     for (let i = 0; i < EVICTIONS_PER_CUT; i++) {
       const reason = this.#reason()
-      const next = reason && this.#next(reason)
+      this.#isStuck = reason === 'limit' && this.#freesNothing(state)
+      const next = this.#next(reason)
       if (reason === undefined || next === undefined) break
-      if (!this.#tryEvict(next, reason)) break
+      this.#isStuck = !this.#tryEvict(next, reason)
+      if (this.#isStuck) break
     }
-    if (this.#reason() !== undefined && this.canEvict) this.overLimit()
+    if (this.#next(this.#reason()) !== undefined) this.overLimit()
     this.#mayClear(state)
   }
 
@@ -169,8 +174,9 @@ export class SpaceKeeper implements LimitKeeper {
     return isTooMany ? 'count' : undefined
   }
 
-  /** One too many is never the one that was just taken. */
+  /** One too many is never the one that was just taken; nothing goes that would free nothing. */
   #next(reason: Reason | undefined): PointRecord | undefined {
+    if (reason === undefined || (reason === 'limit' && this.#isStuck)) return undefined
     return this.#host.points().nextToEvict(reason === 'count')
   }
 
@@ -200,6 +206,11 @@ export class SpaceKeeper implements LimitKeeper {
       ...this.#figures(),
     })
     return freedBytes
+  }
+
+  /** Without a pinned one among them, snapshots that go free all that they hold. */
+  #freesNothing(state: VolumeState): boolean {
+    return state.catalog.snapshots.some((record) => record.pinned) && this.#freedByAll() === 0
   }
 
   #freedByAll(): number {

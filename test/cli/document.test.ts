@@ -76,6 +76,7 @@ const LIFE = [
   ['snapshot', 'list', 'mnt'],
   ['snapshot', 'show', 'mnt', 'one'],
   ['snapshot', 'pin', 'mnt', 'one'],
+  ['policy', 'mnt', '--snapshot-limit', '64M'],
   ['bookmark', 'create', 'mnt', 'b'],
   ['bookmark', 'list', 'mnt'],
   ['bookmark', 'delete', 'mnt', 'b'],

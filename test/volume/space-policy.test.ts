@@ -212,8 +212,11 @@ class PolicyHistory {
     this.refused++
     const all = this.volume.snapshots()
     const pinned = all.filter((snapshot) => snapshot.pinned)
-    if (this.#evicts && pinned.length < all.length)
-      this.problems.push(`step ${step}: refused with some to evict`)
+    const free = all.filter((snapshot) => !snapshot.pinned).map(({ id }) => id)
+    const freedBytes = this.volume.freedIfDeleted(free)
+    if (this.#evicts && freedBytes > 0) {
+      this.problems.push(`step ${step}: refused with ${freedBytes} bytes to evict`)
+    }
     for (const { id } of pinned) await this.volume.unpin(id)
     if (!this.#evicts) await this.volume.deleteSnapshot(all[0]?.id as string)
   }

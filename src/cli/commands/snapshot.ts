@@ -1,10 +1,12 @@
 // umbra snapshot: takes, lists, shows, deletes and pins snapshots, and rolls the present back to one.
 
 import { Command } from 'commander'
+import { UmbraError } from '../../base/errors.ts'
 import { formatSize } from '../../base/units.ts'
 import type { SnapshotDetails } from '../../daemon/control-protocol.ts'
 import { openControl } from '../../daemon/open-control.ts'
 import { rollBack } from '../../daemon/roll-back.ts'
+import type { VolumeControl } from '../../daemon/volume-control.ts'
 import {
   dateText,
   type JsonOption,
@@ -69,18 +71,60 @@ function show(): Command {
   )
 }
 
+interface DeleteOptions extends JsonOption {
+  readonly keepBookmark?: boolean
+  readonly dryRun?: boolean
+}
+
 function remove(): Command {
-  return named('delete', 'delete a snapshot')
-    .option('--keep-bookmark', 'leave a bookmark of the same name, good as a base of later deltas')
-    .action(async (argument: string, name: string, options: JsonOption & { keepBookmark?: boolean }) => {
-      await using control = await openControl(argument, { write: true })
-      const result = await control.volume.deleteSnapshot(name, options.keepBookmark ?? false)
-      printResult(
-        options,
-        { deleted: name, ...result },
-        () => `snapshot ${visibleText(name)} is deleted, ${formatSize(result.freedBytes)} freed`,
+  return new Command('delete')
+    .description('delete snapshots, one after the other up to the first that cannot be')
+    .argument('<VOLUME>', 'volume file or mount point')
+    .argument('<NAME...>', 'names of the snapshots')
+    .option('--keep-bookmark', 'leave bookmarks of the same names, good as bases of later deltas')
+    .option('--dry-run', 'only say what deleting all of them together would free')
+    .option('--json', 'print as JSON')
+    .action(async (argument: string, names: string[], options: DeleteOptions) => {
+      await using control = await openControl(argument, { write: !options.dryRun })
+      if (options.dryRun) {
+        const freedBytes = await control.volume.freedIfDeleted(names)
+        const value = { deleted: null, freedBytes }
+        printResult(
+          options,
+          value,
+          () => `deleting ${names.length === 1 ? 'it' : 'them'} frees ${formatSize(freedBytes)}`,
+        )
+        return
+      }
+      const done = await deleteInTurn(control.volume, names, options.keepBookmark ?? false)
+      printResult(options, done.length === 1 ? done[0] : done, () =>
+        done
+          .map(
+            (one) => `snapshot ${visibleText(one.deleted)} is deleted, ${formatSize(one.freedBytes)} freed`,
+          )
+          .join('\n'),
       )
     })
+}
+
+/** @throws UmbraError with the reason of the first that could not be deleted, and how many were before it */
+async function deleteInTurn(
+  volume: VolumeControl,
+  names: readonly string[],
+  keepBookmark: boolean,
+): Promise<{ deleted: string; freedBytes: number }[]> {
+  const done: { deleted: string; freedBytes: number }[] = []
+  for (const name of names) {
+    try {
+      done.push({ deleted: name, ...(await volume.deleteSnapshot(name, keepBookmark)) })
+    } catch (error) {
+      if (names.length === 1 || !(error instanceof UmbraError)) throw error
+      const count = `${done.length} of ${names.length} snapshots ${done.length === 1 ? 'is' : 'are'} deleted`
+      const message = `${count}, ${JSON.stringify(name)} is not: ${error.message}`
+      throw new UmbraError(error.code, message, { deleted: done.length, name }, error)
+    }
+  }
+  return done
 }
 
 function rollback(): Command {

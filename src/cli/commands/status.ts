@@ -6,7 +6,8 @@ import { ControlClient } from '../../daemon/control-client.ts'
 import { statusRequest, type VolumeStatus } from '../../daemon/control-protocol.ts'
 import { openControl } from '../../daemon/open-control.ts'
 import { listSockets } from '../../daemon/runtime-folder.ts'
-import { type JsonOption, listText, printResult, tableText } from '../output.ts'
+import { dateText, type JsonOption, listText, printResult, tableText } from '../output.ts'
+import { policyText } from '../policy-options.ts'
 
 export function statusCommand(): Command {
   return new Command('status')
@@ -70,5 +71,8 @@ function statusText(status: VolumeStatus): string {
     ['held by snapshots alone', formatSize(status.space.snapshotBytes)],
     ['allocated', formatSize(status.space.allocatedBytes)],
     ['to be given back', formatSize(status.space.pendingFreeBytes)],
+    ['snapshots may hold', policyText(status.policy)],
+    ...(status.fault === null ? [] : [[`fault ${status.fault.kind}`, status.fault.message] as const]),
+    ...status.events.map(({ atMs, message }) => [dateText(atMs), message] as const),
   ])
 }
