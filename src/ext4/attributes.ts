@@ -16,7 +16,6 @@ const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o010
 const PERMISSION_BITS = 0o7777
-const FLAG_DIRSYNC = 0x10000
 const FLAG_TOPDIR = 0x20000
 /** Flags that chattr may change; the others are the file system's own. */
 const FLAGS_CHANGEABLE =
@@ -25,7 +24,7 @@ const FLAGS_CHANGEABLE =
   INODE_FLAG.APPEND |
   INODE_FLAG.NODUMP |
   INODE_FLAG.NOATIME |
-  FLAG_DIRSYNC |
+  INODE_FLAG.DIRSYNC |
   FLAG_TOPDIR
 /** Years 1901 to 2446: what an inode's record holds. */
 const SEC_MIN = -(2 ** 31)

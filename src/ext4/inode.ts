@@ -35,6 +35,7 @@ export const INODE_FLAG = {
   NODUMP: 0x40,
   NOATIME: 0x80,
   INDEX: 0x1000,
+  DIRSYNC: 0x10000,
   HUGE_FILE: 0x40000,
   EXTENTS: 0x80000,
 } as const

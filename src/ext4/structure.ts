@@ -62,6 +62,13 @@ const OPERATION_SLACK_BLOCKS = 8
 const GENERATION_POOL_BYTES = 4096
 const NO_SEAL: Seal = () => undefined
 
+/** Of a directory's flags, those that what is made in it gets (ext4_mask_flags()). */
+function inheritedFlags(type: number): number {
+  const everywhere = INODE_FLAG.NODUMP | INODE_FLAG.NOATIME
+  if (type === S_IFDIR) return everywhere | INODE_FLAG.SYNC | INODE_FLAG.DIRSYNC
+  return type === S_IFREG ? everywhere | INODE_FLAG.SYNC : everywhere
+}
+
 export class Ext4Structure implements Ext4Core {
   readonly device: BlockDevice
   readonly readOnly: boolean
@@ -242,8 +249,8 @@ export class Ext4Structure implements Ext4Core {
     inode.atime = inode.mtime = inode.ctime = inode.crtime = now
     inode.extraIsize = EXTRA_ISIZE
     inode.xattrArea = this.#emptyXattrArea
-    inode.flags = parent.flags & (INODE_FLAG.SYNC | INODE_FLAG.NODUMP | INODE_FLAG.NOATIME)
     const type = mode & S_IFMT
+    inode.flags = parent.flags & inheritedFlags(type)
     if (type === S_IFREG || type === S_IFDIR || type === S_IFLNK) {
       inode.flags |= INODE_FLAG.EXTENTS
       initExtentRoot(inode)

@@ -4,6 +4,7 @@
 // what the kernel guesses as a handle cannot be wrong; READ goes straight into the reply buffer, WRITE
 // out of the arena. Body offsets are those of wire-structs.ts.
 
+import { constants } from 'node:fs'
 import { posixError } from '../base/errors.ts'
 import { S_IFMT, S_IFREG } from '../ext4/inode.ts'
 import { openFlags } from './handle-names.ts'
@@ -85,6 +86,8 @@ export const write: Handler = (context, request) => {
     request.u32(20),
     request,
   )
+  // Of an asynchronous direct write (ASYNC_DIO) the kernel makes EIO if the answer is short.
+  if (written < lengthBytes && (request.u32(32) & constants.O_DIRECT) !== 0) throw posixError('ENOSPC')
   port.view.setUint32(port.dataAt, written, true)
   port.view.setUint32(port.dataAt + 4, 0, true)
   port.data(request, WriteOut.sizeBytes)

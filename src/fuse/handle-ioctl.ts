@@ -65,6 +65,8 @@ export const ioctl: Handler = (context, request) => {
       setXflags(context, request)
       return
     case IOCTL.FITRIM:
+      // The kernel leaves the check of CAP_SYS_ADMIN to file systems.
+      if (request.uid !== 0) throw posixError('EPERM')
       request.need(IoctlIn.sizeBytes + FSTRIM_RANGE_BYTES)
       putU64(port.view, at, request.u64(IoctlIn.sizeBytes))
       putU64(port.view, at + 8, 0)

@@ -10,7 +10,6 @@ import { INODE_FLAG, type Inode } from '../ext4/inode.ts'
 import { O } from './protocol.ts'
 
 const FROZEN = INODE_FLAG.IMMUTABLE | INODE_FLAG.APPEND
-const DIRSYNC = 0x10000
 const TOPDIR = 0x20000
 
 /** Flags that FS_IOC_SETFLAGS may change; a request that would change any other is refused. */
@@ -20,7 +19,7 @@ const CHANGEABLE =
   INODE_FLAG.APPEND |
   INODE_FLAG.NODUMP |
   INODE_FLAG.NOATIME |
-  DIRSYNC |
+  INODE_FLAG.DIRSYNC |
   TOPDIR
 
 /** What FS_IOC_SETFLAGS asks, as flags to store. @throws EOPNOTSUPP when it would change what we lack */
@@ -55,18 +54,19 @@ export function allowOpen(inode: Inode, flags: number): void {
 
 /**
  * Attributes: the kernel's own push of times after write-back (no atime in it) is let through, for the
- * writes came before the flag.
+ * writes came before the flag. Of what is append-only the times may become now.
  * @throws EPERM
  */
 export function allowSetattr(inode: Inode, change: AttributeChange): void {
   if ((inode.flags & FROZEN) === 0) return
-  const onlyTimesOfWrites =
+  const onlyTimes =
     change.mode === undefined &&
     change.uid === undefined &&
     change.gid === undefined &&
-    change.sizeBytes === undefined &&
-    change.atime === undefined
-  if (!onlyTimesOfWrites) throw posixError('EPERM')
+    change.sizeBytes === undefined
+  // Under write-back the kernel sends a modification time of its own with an access time of now.
+  const isTouch = change.atime === 'now' && (inode.flags & INODE_FLAG.IMMUTABLE) === 0
+  if (!onlyTimes || !(change.atime === undefined || isTouch)) throw posixError('EPERM')
 }
 
 /** Extended attributes and allocation. @throws EPERM */

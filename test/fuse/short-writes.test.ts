@@ -1,6 +1,7 @@
 // When space runs out within one request, the answer says exactly what has been written: what a program
 // is told of a file, its size and its bytes are the same, now and at the next mount.
 
+import { constants } from 'node:fs'
 import test from 'brittle'
 import { MIB } from '../../src/base/units.ts'
 import { Ext4 } from '../../src/ext4/ext4.ts'
@@ -27,12 +28,12 @@ async function almostFull() {
   const session = new Session({ operations: new LiveTree(fs) })
   session.ask('INIT', {}, 7, 45, 131072, 0xffffffff, 0xffffffff, new Uint8Array(44))
   const { nodeId } = entryOf(session.ask('CREATE', {}, 2, 0o100644, 0, 0, 'file'))
-  const write = (offset: number, bytes: Uint8Array, flags: number) =>
-    session.ask('WRITE', { nodeId }, 0n, BigInt(offset), bytes.length, flags, 0n, 0, 0, bytes)
+  const write = (offset: number, bytes: Uint8Array, flags: number, openFlags = 0) =>
+    session.ask('WRITE', { nodeId }, 0n, BigInt(offset), bytes.length, flags, 0n, openFlags, 0, bytes)
   return { fs, session, nodeId, write, file: fs.inode(nodeId) }
 }
 
-test('a direct write that finds no more room is answered with what was written', async (t) => {
+test('a write that finds no more room is answered with what was written', async (t) => {
   const { fs, file, write } = await almostFull()
   const free = fs.statistics().freeBlockCount
   const answer = write(0, new Uint8Array(MIB).fill(3), 0)
@@ -43,6 +44,12 @@ test('a direct write that finds no more room is answered with what was written',
   t.is(write(written, new Uint8Array(4096), 0).error, ENOSPC, 'then nothing more')
   t.is(file.sizeBytes, written)
   t.is(write(100, new Uint8Array(8192).fill(4), 0).error, 0, 'what is there can be overwritten')
+})
+
+test('a direct write that finds no more room fails, for of a short answer the kernel makes EIO', async (t) => {
+  const { file, write } = await almostFull()
+  t.is(write(0, new Uint8Array(MIB).fill(3), 0, constants.O_DIRECT).error, ENOSPC)
+  t.ok(file.sizeBytes <= SPARE_BLOCKS * 4096)
 })
 
 test('a write from the cache that finds no more room fails whole', async (t) => {
