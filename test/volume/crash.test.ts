@@ -55,7 +55,7 @@ class CrashHistory {
     log.mark(`durable ${this.#lastCut}`)
   }
 
-  static async begin(random: Random): Promise<CrashHistory> {
+  static async begin(random: Random, steps?: readonly Step[]): Promise<CrashHistory> {
     const memory = new MemoryStorage()
     const sizeBytes = random.pick([256, 3000, 70_000]) * 4096
     await (await Volume.create(memory, { sizeBytes })).close()
@@ -66,7 +66,8 @@ class CrashHistory {
       { operation: 'punch', times: Number.POSITIVE_INFINITY, delayMs: 1, matches: () => random.chance(0.3) },
     ])
     const log = new WriteLogStorage(slow)
-    const history = VolumeHistory.resume(log, await Volume.open(log), random, { sizeBytes })
+    const options = steps === undefined ? { sizeBytes } : { sizeBytes, steps }
+    const history = VolumeHistory.resume(log, await Volume.open(log), random, options)
     return new CrashHistory(log, base, history, random)
   }
 
@@ -277,8 +278,8 @@ function report(t: Assertion, crash: CrashHistory, { state, problems }: Red): vo
   t.fail(`crash ${state.label}: ${problems.slice(0, 5).join('; ')} (${problems.length} in all)`)
 }
 
-async function randomCrash(random: Random): Promise<CrashHistory> {
-  const crash = await CrashHistory.begin(random)
+async function randomCrash(random: Random, steps?: readonly Step[]): Promise<CrashHistory> {
+  const crash = await CrashHistory.begin(random, steps)
   for (let i = random.between(6, 24); i > 0; i--) await crash.step()
   await crash.end()
   return crash
@@ -290,6 +291,27 @@ test('after any crash the volume opens at its last commit, whole', LIMIT, async 
   let count = 0
   for (let round = 0; round < HISTORY_COUNT; round++) {
     const crash = await randomCrash(random)
+    const outcome = await replay(crash, crash.log.entries, random.below(2 ** 32))
+    if (typeof outcome !== 'number') {
+      report(t, crash, outcome)
+      return
+    }
+    count += outcome
+  }
+  t.ok(count > HISTORY_COUNT * 20, `${HISTORY_COUNT} histories, ${count} crashes`)
+})
+
+/** Cut, writes in the window and beside it, seal, drop and deletion, one after the other. */
+const WINDOW_STEPS: readonly Step[] = [
+  ...(['cut', 'cut', 'windowWrite', 'windowMetadata', 'windowDiscard', 'windowCommit', 'seal'] as const),
+  ...(['drop', 'write', 'commit', 'snapshot', 'delete', 'delete'] as const),
+]
+
+test('a crash at any moment of a window leaves no shadow copy, or the sealed one', LIMIT, async (t) => {
+  const random = new Random(chosenSeed(t))
+  let count = 0
+  for (let round = 0; round < HISTORY_COUNT; round++) {
+    const crash = await randomCrash(random, WINDOW_STEPS)
     const outcome = await replay(crash, crash.log.entries, random.below(2 ** 32))
     if (typeof outcome !== 'number') {
       report(t, crash, outcome)
