@@ -37,6 +37,7 @@ const BOOKMARK: readonly Field[] = [
   ['epoch', 'number', 'the epoch that it ended'],
   ['createdAtMs', 'number', 'when it was made, milliseconds since 1970'],
   ['blockCount', 'number', 'size of the volume then, in blocks'],
+  ['window', 'object | null', '`{root, runCount}`: the blocks that an auto-recovery window changed in it'],
 ]
 const FAULT =
   '`{kind: "area-full", cause: "limit" | "host", sinceMs, message}` while live writes are refused for the snapshots'
