@@ -49,6 +49,8 @@ export class ControlServer {
   readonly path: string
   /** Told of each change of how many connections there are. */
   onConnections: ((count: number) => void) | undefined
+  /** Given each new connection before anything is read from it: for servers that ask their clients. */
+  onConnect: ((connection: MessageConnection, session: Session) => void) | undefined
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   readonly #handlers: Register[] = []
@@ -120,6 +122,7 @@ export class ControlServer {
     // A message that is no JSON-RPC ends the connection, not the daemon.
     connection.onError(() => socket.destroy())
     for (const register of this.#handlers) register(connection, session)
+    this.onConnect?.(connection, session)
     connection.listen()
   }
 }

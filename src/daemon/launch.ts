@@ -43,10 +43,18 @@ export type DaemonMessage =
 const START_TIMEOUT_MS = 120_000
 
 /** @throws UmbraError as the daemon met it while starting; TIMED_OUT, UNAVAILABLE */
-export async function launchDaemon(options: DaemonOptions): Promise<DaemonReady> {
+export function launchDaemon(options: DaemonOptions): Promise<DaemonReady> {
+  return launchProgram('daemon-main', [JSON.stringify(options)])
+}
+
+/**
+ * @param program a file of this folder that sends a DaemonMessage once, without its extension
+ * @throws UmbraError as launchDaemon()
+ */
+export async function launchProgram(program: string, args: readonly string[]): Promise<DaemonReady> {
   const isCompiled = import.meta.url.endsWith('.js')
-  const entry = new URL(`./daemon-main.${isCompiled ? 'js' : 'ts'}`, import.meta.url)
-  const child = fork(fileURLToPath(entry), [JSON.stringify(options)], {
+  const entry = new URL(`./${program}.${isCompiled ? 'js' : 'ts'}`, import.meta.url)
+  const child = fork(fileURLToPath(entry), [...args], {
     // From source, the loader of TypeScript is found from the working folder.
     ...(isCompiled ? { cwd: '/' } : {}),
     detached: true,

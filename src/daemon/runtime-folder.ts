@@ -110,12 +110,15 @@ export function socketPath(key: string): string {
   return path
 }
 
-/** Every socket in the folder, living or stale. */
+/** Names the coordinator's socket and log, beside those of volumes. */
+export const COORDINATOR_KEY = 'coordinator'
+
+/** Every volume's socket in the folder, living or stale. */
 export function listSockets(): string[] {
   const folder = runtimeFolderPath()
   try {
     return readdirSync(folder)
-      .filter((name) => name.endsWith('.sock'))
+      .filter((name) => name.endsWith('.sock') && name !== `${COORDINATOR_KEY}.sock`)
       .map((name) => join(folder, name))
   } catch {
     return []
