@@ -1,8 +1,10 @@
-// Random histories of writes, discards, snapshots and deletes in any order against a brute-force
+// Random histories of writes, discards, snapshots, shadow copies and deletes in any order against a brute-force
 // model: contents of the present and of every snapshot, sizes, space, across reopening.
 
 import test, { type Assertion } from 'brittle'
 import { BLOCK_SIZE_BYTES, MIB } from '../../src/base/units.ts'
+import { randomUuid } from '../../src/base/uuid.ts'
+import type { BlockDevice } from '../../src/storage/block-device.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { checkVolume } from '../../src/volume/check.ts'
 import { Volume } from '../../src/volume/volume.ts'
@@ -17,6 +19,8 @@ class History {
   readonly storage = new MemoryStorage()
   readonly live: Contents = new Map()
   readonly snapshots = new Map<string, Contents>()
+  /** Of a shadow copy that its window changed, what it referred to when it was cut: it keeps that too. */
+  readonly #cutTrees = new Map<string, Set<number>>()
   readonly #buffer = new Uint8Array(64 * BLOCK_SIZE_BYTES)
   #tag = 1
   #names = 0
@@ -48,22 +52,22 @@ class History {
     return { first: this.below(span - count), count }
   }
 
-  write(): void {
+  write(device: BlockDevice = this.volume, contents = this.live): void {
     const { first, count } = this.range()
     for (let i = 0; i < count; i++) {
       fillBlock(this.#buffer, i * BLOCK_SIZE_BYTES, first + i, this.#tag)
-      this.live.set(first + i, this.#tag)
+      contents.set(first + i, this.#tag)
     }
     this.#tag++
     if (this.random() < 0.75) {
-      this.volume.writeData(first, count, this.#buffer, 0)
+      device.writeData(first, count, this.#buffer, 0)
       return
     }
-    this.volume.requireRoom(count, false)
-    for (let i = 0; i < count; i++) this.volume.writeMetadata(first + i, this.#buffer, i * BLOCK_SIZE_BYTES)
+    device.requireRoom(count, false)
+    for (let i = 0; i < count; i++) device.writeMetadata(first + i, this.#buffer, i * BLOCK_SIZE_BYTES)
   }
 
-  discard(): void {
+  discard(device: BlockDevice = this.volume, contents = this.live): void {
     let { first, count } = this.range()
     if (this.random() < 0.1) {
       first = this.below(300)
@@ -73,8 +77,31 @@ class History {
       first = 0
       count = this.volume.blockCount
     }
-    for (let i = 0; i < count; i++) this.live.delete(first + i)
-    this.volume.discard(first, count)
+    for (let i = 0; i < count; i++) contents.delete(first + i)
+    device.discard(first, count)
+  }
+
+  /** A shadow copy with a window in which as much happens as beside it. */
+  async shadow(): Promise<void> {
+    const name = `s${this.#names++}`
+    const contents = new Map(this.live)
+    const properties = { setId: randomUuid(), setCount: 1, attributes: 9 }
+    const unsealed = await this.volume.cutUnsealed(name, properties)
+    const { device, snapshot } = unsealed
+    for (let i = this.below(12); i > 0; i--) {
+      const dice = this.random()
+      if (dice < 0.4) this.write(device, contents)
+      else if (dice < 0.55) this.discard(device, contents)
+      else if (dice < 0.8) this.write()
+      else if (dice < 0.9) this.discard()
+      else if (dice < 0.95) await this.volume.commit()
+      else await this.deleteOne()
+    }
+    const fault = difference(device, contents)
+    if (fault) throw new Error(`in the window of ${name}: ${fault}`)
+    this.#cutTrees.set(name, referenced(this.volume.nodes, snapshot.root))
+    await unsealed.seal()
+    this.snapshots.set(name, contents)
   }
 
   async snapshot(): Promise<void> {
@@ -107,7 +134,8 @@ class History {
     if (dice < 0.55) this.write()
     else if (dice < 0.7) this.discard()
     else if (dice < 0.8) await this.volume.commit()
-    else if (dice < 0.88) await this.snapshot()
+    else if (dice < 0.85) await this.snapshot()
+    else if (dice < 0.88) await this.shadow()
     else if (dice < 0.95) await this.deleteOne()
     else if (dice < 0.96) await this.volume.createBookmark(`b${this.#names++}`)
     else if (dice < 0.97 && this.volume.bookmarks()[0])
@@ -135,7 +163,11 @@ class History {
     if (report.leaks.blockCount > 0) return `${report.leaks.blockCount} blocks are leaked`
     const { volume } = this
     const trees = new Map<string, Set<number>>()
-    for (const { name, root } of volume.snapshots()) trees.set(name, referenced(volume.nodes, root))
+    for (const { name, root } of volume.snapshots()) {
+      const blocks = referenced(volume.nodes, root)
+      for (const block of this.#cutTrees.get(name) ?? []) blocks.add(block)
+      trees.set(name, blocks)
+    }
     const live = referenced(volume.nodes, volume.liveRoot())
     const space = volume.space()
     if (space.liveBytes !== live.size * BLOCK_SIZE_BYTES)
