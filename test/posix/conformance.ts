@@ -1,0 +1,74 @@
+// The POSIX rules of rules/*.py as tests: run by another process in a folder, each line a rule.
+//
+// Always true: every rule is either expected to hold or named as a difference with its reason; a rule
+// that is named and holds is an error as well, and so is a name that no rule has.
+
+import { chmodSync, mkdirSync, rmdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Assertion } from 'brittle'
+import { run } from '../support/run.ts'
+
+export interface Difference {
+  /** As rules are named, less the user that they run as: holds for both, unless `[root] ` or `[user] ` leads. */
+  readonly rule: string
+  readonly reason: string
+}
+
+/** The rules, less those for which a volume has to be small and nobody else's. */
+export const GROUPS = [
+  'paths',
+  'names',
+  'opens',
+  'modes',
+  'times',
+  'xattrs',
+  'data',
+  'locks',
+  'folders',
+  'inodes',
+] as const
+
+/** Rules about a full volume. */
+export const FULL_GROUP = 'full'
+
+const RUNNER = fileURLToPath(new URL('./rules/run.py', import.meta.url))
+const GROUP_TIMEOUT_MS = 280_000
+
+/** One rule a line: `ok [who] name`, or `not ok [who] name -- what went wrong`. */
+const LINE = /^(not ok|ok) (\[(?:root|user)\] .*?)(?: -- (.*))?$/
+
+/** Makes a folder for a group below `top`, runs its rules there, and removes it. @returns names that were tried */
+export async function holdGroup(
+  t: Assertion,
+  top: string,
+  group: string,
+  differences: readonly Difference[] = [],
+): Promise<string[]> {
+  const folder = join(top, `rules-${group}`)
+  mkdirSync(folder)
+  chmodSync(folder, 0o755)
+  const { stdout } = await run('python3', [RUNNER, folder, group], { timeoutMs: GROUP_TIMEOUT_MS })
+  rmdirSync(folder)
+  const known = new Map(differences.map(({ rule, reason }) => [rule, reason]))
+  const tried: string[] = []
+  for (const line of stdout.split('\n').filter((text) => text !== '')) {
+    const [, verdict, name = '', message] = LINE.exec(line) ?? []
+    if (verdict === undefined) throw new Error(`Not a rule's line: ${line}`)
+    tried.push(name)
+    const reason = known.get(name) ?? known.get(withoutUser(name))
+    if (reason === undefined) t.is(verdict, 'ok', `${name}${message === undefined ? '' : `: ${message}`}`)
+    else t.is(verdict, 'not ok', `${name}: differs, as is known (${reason})`)
+  }
+  return tried
+}
+
+export function withoutUser(name: string): string {
+  return name.replace(/^\[(root|user)\] /, '')
+}
+
+/** Named differences that are no rule's name. */
+export function unknownNames(tried: readonly string[], differences: readonly Difference[]): string[] {
+  const names = new Set([...tried, ...tried.map(withoutUser)])
+  return differences.map(({ rule }) => rule).filter((rule) => !names.has(rule))
+}
