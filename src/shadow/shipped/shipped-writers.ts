@@ -1,0 +1,34 @@
+// The writers that ship, by the kind that a configuration names.
+//
+// Always true: a kind of the schema is in the table, or it is refused with UNAVAILABLE; a writer's code is
+// loaded when it is configured and not before.
+
+import { UmbraError } from '../../base/errors.ts'
+import type { Writer } from '../writers/writer.ts'
+import type { ConfiguredWriter, WriterConfiguration, WriterKind } from '../writers/writer-configuration.ts'
+
+export interface ShippedOptions {
+  /** The configuration's name, what the writer is called unless it says otherwise. */
+  readonly name: string
+  readonly configuration: WriterConfiguration
+  /** For people: what programs say on standard error. */
+  readonly onLine: (line: string) => void
+}
+
+/** @throws UmbraError INVALID_DOCUMENT when the configuration is not the kind's */
+type Factory = (options: ShippedOptions) => Promise<Writer>
+
+const SHIPPED: Readonly<Partial<Record<WriterKind, Factory>>> = {
+  script: async ({ name, configuration, onLine }) =>
+    new (await import('../writers/script-writer.ts')).ScriptWriter(name, configuration, onLine),
+}
+
+/** @throws UmbraError UNAVAILABLE, INVALID_DOCUMENT */
+export async function createShippedWriter(
+  { name, configuration }: Pick<ConfiguredWriter, 'name' | 'configuration'>,
+  onLine: (line: string) => void = () => {},
+): Promise<Writer> {
+  const factory = SHIPPED[configuration.kind]
+  if (factory) return factory({ name, configuration, onLine })
+  throw new UmbraError('UNAVAILABLE', `This version has no writer for ${configuration.kind}`)
+}
