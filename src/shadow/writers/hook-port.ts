@@ -73,7 +73,7 @@ export class HookPort implements WriterPort {
     const { event, sessionId } = request
     if (event === 'freeze') this.#guard(program, 'abort', request)
     const end = await this.#run(program, event, request)
-    if (event === 'thaw' || event === 'abort') this.#release(sessionId)
+    if (event === 'thaw' || event === 'abort' || event === 'backup-shutdown') this.#release(sessionId)
     const failure = failureOfExit(end.code)
     if (failure) return { ...failure, message: messageOf(end, program) }
     return validateWriterReply(event, replyIn(end, program, event))
@@ -88,6 +88,7 @@ export class HookPort implements WriterPort {
       return failure ? { ...failure, fatal: true, message: messageOf(end, program) } : { result: 'ok' }
     }
     const isToThaw = event === 'thaw' || (event === 'abort' && this.#guards.has(sessionId))
+    if (event === 'backup-shutdown') this.#release(sessionId)
     if (!isToThaw) return { result: 'ok' }
     const end = await this.#run(program, 'thaw', request)
     this.#release(sessionId)
