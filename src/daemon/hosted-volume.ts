@@ -8,8 +8,9 @@
 import { randomBytes } from 'node:crypto'
 import { hasCode, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import { dropAutoReleased } from '../volume/auto-release.ts'
 import { checkName } from '../volume/catalog.ts'
-import { type Bookmark, SHADOW_ATTRIBUTES, type Snapshot } from '../volume/points.ts'
+import type { Bookmark, Snapshot } from '../volume/points.ts'
 import type { SpacePolicy } from '../volume/space-policy.ts'
 import type { Volume } from '../volume/volume.ts'
 import type {
@@ -44,10 +45,10 @@ function refuseTemporary(name: string): void {
  * go with their requester's session. The volume is open for writing.
  */
 export async function dropLeftovers(volume: Volume): Promise<void> {
-  for (const { id, name, pinned, shadow } of volume.snapshots()) {
-    const isAutoReleased = shadow !== null && (shadow.attributes & SHADOW_ATTRIBUTES.NO_AUTO_RELEASE) === 0
-    if ((isTemporary(name) || isAutoReleased) && !pinned) await volume.deleteSnapshot(id)
+  for (const { id, name, pinned } of volume.snapshots()) {
+    if (isTemporary(name) && !pinned) await volume.deleteSnapshot(id)
   }
+  await dropAutoReleased(volume)
 }
 
 /** What a mount adds to a volume. */
@@ -267,9 +268,8 @@ export class HostedVolume {
     evicted: (name: string) => void = () => {},
   ): Promise<{ leased: Leased; end: () => Promise<void> }> {
     const points = params.names.map((name) => this.volume.point(name))
-    const leases = points.map((point) =>
-      point.kind === 'snapshot' ? this.volume.lease(point.id) : undefined,
-    )
+    // Bookmarks too: their window lists are read from the volume file.
+    const leases = points.map((point) => this.volume.lease(point.id))
     let present: Snapshot | null = null
     try {
       if (params.present) {
@@ -278,17 +278,17 @@ export class HostedVolume {
         leases.push(this.volume.lease(present.id))
       }
     } catch (error) {
-      for (const lease of leases) lease?.release()
+      for (const lease of leases) lease.release()
       throw error
     }
     for (const lease of leases) {
-      lease?.onEvicted(() => {
+      lease.onEvicted(() => {
         evicted(lease.name)
         setTimeout(() => lease.release(), EVICTED_PATIENCE_MS).unref()
       })
     }
     const end = async (): Promise<void> => {
-      for (const lease of leases.splice(0)) lease?.release()
+      for (const lease of leases.splice(0)) lease.release()
       await this.#discardReleased()
       const temporary = present
       present = null
