@@ -105,13 +105,7 @@ test('rows 63, 64, 77: every point of a random history is restored bit for bit',
     if (type === 'full') bases.full = result.manifest.id
     if (type === 'full' || type === 'incremental') bases.history = result.manifest.id
     // An evicted snapshot and one that the user deletes change nothing.
-    await umbra([
-      'snapshot',
-      'delete',
-      volume.path,
-      `step-${step}`,
-      ...(random.chance(0.5) ? ['--keep-bookmark'] : []),
-    ])
+    await deleteSnapshot(volume, `step-${step}`, random.chance(0.5))
   }
   const repository = openRepository(lab)
   for (const { result, digest } of points) {
