@@ -74,7 +74,8 @@ export class Room {
   /**
    * Checks what snapshots alone will hold after a change that makes `nodeCount` nodes and drops
    * `sharedCount` blocks that a snapshot refers to. Where older ones may go for it they do, in the next
-   * cut; else operations that do not give space back leave a reserve for those that do.
+   * cut; else operations that do not give space back leave a reserve for those that do, and new data
+   * leaves another for the metadata of what is overwritten where it is.
    * @throws UmbraError OUT_OF_SPACE with nothing changed
    */
   keepLimit(nodeCount: number, sharedCount: number, freeing: boolean): void {
@@ -82,7 +83,8 @@ export class Room {
     if (limitBlocks === Number.POSITIVE_INFINITY || catalog.snapshots.length === 0) return
     const claimed = this.#claimedBlocks
     const nodes = nodeCount + (claimed === 0 ? 0 : claimed + this.scatteredNodes(claimed))
-    const held = deadBlocks + nodes + sharedCount + (freeing ? 0 : FREEING_RESERVE_BLOCKS)
+    const reserves = freeing ? 0 : sharedCount > 0 ? 2 : 1
+    const held = deadBlocks + nodes + sharedCount + reserves * FREEING_RESERVE_BLOCKS
     if (held <= limitBlocks) return
     if (this.#keeper.canEvict) {
       if (deadBlocks > limitBlocks) this.#keeper.overLimit()

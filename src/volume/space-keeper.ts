@@ -34,8 +34,8 @@ type Reason = 'limit' | 'count' | 'host'
 
 /** So many in one cut; the next commit goes on. */
 const EVICTIONS_PER_CUT = 16
-/** Room that there must be again before the fault ends: the reserve for deletes and as much beside it. */
-const CLEAR_BLOCKS = 2 * FREEING_RESERVE_BLOCKS
+/** Room that there must be again before the fault ends: the two reserves and half as much beside them. */
+const CLEAR_BLOCKS = 3 * FREEING_RESERVE_BLOCKS
 
 export class SpaceKeeper implements LimitKeeper {
   readonly log = new SpaceLog()
