@@ -11,6 +11,9 @@ export interface ExitCode {
   readonly errors: readonly ErrorCode[]
 }
 
+/** What a command sets that has done part of its work. */
+export const EXIT_PARTIAL = 16
+
 export const EXIT_CODES: readonly ExitCode[] = [
   { code: 0, meaning: 'done', errors: [] },
   {
@@ -82,7 +85,7 @@ export const EXIT_CODES: readonly ExitCode[] = [
       'the shadow copy was not made: a writer refused or failed, or took too long; nothing is left of it',
     errors: ['WRITER_FAILED', 'FREEZE_TIMED_OUT', 'HOLD_TIMED_OUT', 'BAD_STATE', 'SET_IN_PROGRESS'],
   },
-  { code: 16, meaning: 'done in part: what failed is listed', errors: [] },
+  { code: EXIT_PARTIAL, meaning: 'done in part: what failed is listed', errors: [] },
   {
     code: 17,
     meaning: 'the restore was refused before anything was written: a target is in use or cannot be replaced',

@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   export: async () => (await import('./commands/export.ts')).exportCommand(),
   import: async () => (await import('./commands/import.ts')).importCommand(),
   apply: async () => (await import('./commands/apply.ts')).applyCommand(),
+  backup: async () => (await import('./commands/backup.ts')).backupCommand(),
   check: async () => (await import('./commands/check.ts')).checkCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
 }
