@@ -4,6 +4,7 @@
 // the call itself moved it; while a call is under way every other one is refused, but for closing and
 // aborting, which stop it.
 
+import { setMaxListeners } from 'node:events'
 import { UmbraError } from '../../base/errors.ts'
 import type { SessionCall } from './session-states.ts'
 
@@ -11,7 +12,7 @@ export class CallGate<State extends string> {
   #state: State
   readonly #legal: Readonly<Record<SessionCall, readonly State[]>>
   #underWay: { readonly call: SessionCall; readonly settled: Promise<unknown> } | undefined
-  #ended = new AbortController()
+  #ended = stopper()
 
   constructor(initial: State, legal: Readonly<Record<SessionCall, readonly State[]>>) {
     this.#state = initial
@@ -50,7 +51,7 @@ export class CallGate<State extends string> {
     if (underWay === undefined) return
     this.#ended.abort(reason)
     await underWay.settled
-    this.#ended = new AbortController()
+    this.#ended = stopper()
   }
 
   #check(call: SessionCall): void {
@@ -63,4 +64,11 @@ export class CallGate<State extends string> {
       state: this.#state,
     })
   }
+}
+
+/** Sixty-four volumes and any number of writers may wait on it at once. */
+function stopper(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
 }

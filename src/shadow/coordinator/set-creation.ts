@@ -5,6 +5,7 @@
 // released first, every snapshot of the set is dropped, and then every writer that has had
 // PrepareForSnapshot and not yet PostSnapshot is told to abort.
 
+import { setMaxListeners } from 'node:events'
 import { UmbraError } from '../../base/errors.ts'
 import { FREEZE_LEVELS, type FreezeLevel } from '../documents/vocabulary.ts'
 import type { WriterEvent } from '../writers/writer-messages.ts'
@@ -48,6 +49,7 @@ export class SetCreation {
     this.#options = options
     this.#window = new FreezeWindow(options.limits.freezeMs)
     this.#signal = AbortSignal.any([options.signal, this.#window.signal])
+    setMaxListeners(0, this.#signal)
   }
 
   /** @throws UmbraError WRITER_FAILED, FREEZE_TIMED_OUT, HOLD_TIMED_OUT, ABORTED, or as a volume failed; nothing is left then */
