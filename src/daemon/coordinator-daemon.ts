@@ -70,7 +70,7 @@ class CoordinatorDaemon implements RunningDaemon {
   constructor(lock: number) {
     this.#lock = lock
     this.#writers = new CoordinatorWriters({
-      onHookLine: (hook, line) => this.#log.info({ hook }, line),
+      onLine: (writer, line) => this.#log.info({ writer }, line),
     })
     this.#coordinator = createCoordinator({
       writers: this.#writers,
@@ -122,6 +122,7 @@ class CoordinatorDaemon implements RunningDaemon {
     clearTimeout(this.#timer)
     try {
       await this.#coordinator.shutdown()
+      this.#writers.close()
       await this.#server.close()
       await this.#traces.close()
     } catch (error) {

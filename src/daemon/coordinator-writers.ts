@@ -1,5 +1,5 @@
-// Every writer that the coordinator knows: hooks of the configuration and of the mounts, and processes
-// that are connected.
+// Every writer that the coordinator knows: hooks of the configuration and of the mounts, the configured
+// writers, which it starts, and processes that have connected by themselves.
 //
 // Always true: hooks come first, in the order of their folders and names; a writer that registers while
 // a session is under way takes part in the next one.
@@ -7,24 +7,27 @@
 import type { MessageConnection } from 'vscode-jsonrpc/node.js'
 import { WriterConnections } from '../shadow/writers/connected-port.ts'
 import { HookFolders } from '../shadow/writers/hook-folder.ts'
+import { hooksFolder } from '../shadow/writers/writer-configuration.ts'
 import type { WriterPort, WriterSource } from '../shadow/writers/writer-port.ts'
-import { configuredHooksFolder } from './config-folder.ts'
+import { ConfiguredWriters } from './configured-writers.ts'
 import type { Session } from './control-server.ts'
 import { mountHookFolders } from './mount-hooks.ts'
 
 export interface CoordinatorWritersOptions {
-  /** What hooks say on standard error. */
-  readonly onHookLine: (hook: string, line: string) => void
+  /** What hooks and configured writers say on standard error. */
+  readonly onLine: (writer: string, line: string) => void
 }
 
 export class CoordinatorWriters implements WriterSource {
   readonly #hooks: HookFolders
+  readonly #configured: ConfiguredWriters
   readonly #connections = new WriterConnections()
 
-  constructor({ onHookLine }: CoordinatorWritersOptions) {
-    this.#hooks = new HookFolders(async () => [configuredHooksFolder(), ...(await mountHookFolders())], {
-      onLine: onHookLine,
+  constructor({ onLine }: CoordinatorWritersOptions) {
+    this.#hooks = new HookFolders(async () => [hooksFolder(), ...(await mountHookFolders())], {
+      onLine,
     })
+    this.#configured = new ConfiguredWriters(onLine)
   }
 
   connectedCount(): Promise<number> {
@@ -37,6 +40,12 @@ export class CoordinatorWriters implements WriterSource {
   }
 
   async ports(): Promise<readonly WriterPort[]> {
-    return [...(await this.#hooks.ports()), ...(await this.#connections.ports())]
+    const sources: readonly WriterSource[] = [this.#hooks, this.#configured, this.#connections]
+    return (await Promise.all(sources.map((source) => source.ports()))).flat()
+  }
+
+  /** Ends the processes that were started here; each aborts first what it has frozen. */
+  close(): void {
+    this.#configured.close()
   }
 }
