@@ -67,8 +67,17 @@ export function walkDelta(
   target: TreeRoot,
   blockCount: number,
 ): Iterable<DeltaExtent> {
+  return merged(walkPieces(reader, base, target), blockCount)
+}
+
+/** Like walkDelta(), with neighbours not yet merged: for who walks a little at a time. */
+export function walkPieces(
+  reader: NodeReader,
+  base: TreeRoot | null,
+  target: TreeRoot,
+): Iterable<DeltaExtent> {
   const levels = Math.max(checkedLevels(target), base ? checkedLevels(base) : 1)
-  return merged(walkBoth(reader, base, target, levels), blockCount)
+  return walkBoth(reader, base, target, levels)
 }
 
 function* walkBoth(

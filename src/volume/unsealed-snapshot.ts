@@ -16,7 +16,7 @@ import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import { asSnapshot, type PointRecord } from './catalog.ts'
-import { walkDelta } from './delta.ts'
+import { walkPieces } from './delta.ts'
 import type { Snapshot } from './points.ts'
 import type { Present } from './present.ts'
 import type { ReadTickets } from './read-tickets.ts'
@@ -49,6 +49,9 @@ export interface WindowVolume {
   checkWritable(): void
   noteWrite(): void
 }
+
+/** About a millisecond of work. */
+const PIECES_PER_TURN = 10_000
 
 type State = 'open' | 'sealing' | 'sealed' | 'dropping' | 'dropped' | 'evicted'
 
@@ -90,12 +93,13 @@ export class OpenWindow implements UnsealedSnapshot {
     const { root, blocks } = this.device
     let sealed: PointRecord
     try {
-      const { runs } = this.#changedRuns()
+      const { runs } = await this.#changedRuns()
       sealed = await this.#volume.inCut(() =>
         this.#present.actions.sealSnapshot(this.#record(), { root, blocks, runs }),
       )
     } catch (error) {
-      if (this.#state === 'sealing') this.#state = 'open'
+      if (this.#hasState('evicted')) throw this.#badState('sealed')
+      this.#state = 'open'
       throw error
     }
     this.#state = 'sealed'
@@ -139,12 +143,21 @@ export class OpenWindow implements UnsealedSnapshot {
     this.#state = 'dropped'
   }
 
-  #changedRuns(): WindowRunGatherer {
+  /** A window may have written much: the present is not kept waiting while it is looked through. */
+  async #changedRuns(): Promise<WindowRunGatherer> {
     const gatherer = new WindowRunGatherer()
     const { cache } = this.#present.state
-    const { root, blockCount } = this.snapshot
-    for (const extent of walkDelta(cache, root, this.device.root, blockCount)) gatherer.add(extent)
+    let count = 0
+    for (const extent of walkPieces(cache, this.snapshot.root, this.device.root)) {
+      gatherer.add(extent)
+      if (++count % PIECES_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
     return gatherer
+  }
+
+  /** Asked after an await: whatever the state was before. */
+  #hasState(state: State): boolean {
+    return this.#state === state
   }
 
   /** As the catalog has it now: deleting the snapshot before it changes its dead list. */

@@ -480,3 +480,39 @@ test('only when nothing else is left is an unsealed shadow copy evicted, and who
   await volume.close()
   t.is(faultsOf(storage), '')
 })
+
+test('sealing what was written much to keeps nobody waiting, and closing meanwhile leaves a sound volume', async (t) => {
+  const { storage, volume } = await makeVolume()
+  const before = storage.fork()
+  const shadow = await volume.cutUnsealed('shadow', shadowOf())
+  for (let first = 0; first < 25_000; first += 500) write(shadow.device, first, 500, 3)
+  let turns = 0
+  const sealing = shadow.seal()
+  const code = codeOf(() => sealing)
+  t.is(await codeOf(() => shadow.seal()), 'BAD_STATE')
+  t.is(await codeOf(() => shadow.drop()), 'BAD_STATE')
+  t.is(await codeOf(() => write(shadow.device, 0, 1, 4)), 'READ_ONLY')
+  for (; turns < 2; turns++) {
+    await new Promise((resolve) => setImmediate(resolve))
+    write(volume, 40_000 + turns, 1, 5)
+  }
+  await sealing
+  t.ok(holds(volume.openSnapshot('shadow'), 24_999, 3))
+  t.is(await code, 'done')
+  await volume.close()
+  t.is(faultsOf(storage), '')
+
+  const again = await Volume.open(before)
+  const second = await again.cutUnsealed('second', shadowOf())
+  for (let first = 0; first < 25_000; first += 500) write(second.device, first, 500, 3)
+  const outcome = codeOf(() => second.seal())
+  await again.close()
+  t.is(await outcome, 'CLOSED')
+  t.is(faultsOf(before), '')
+  const third = await Volume.open(before)
+  t.alike(
+    third.snapshots().map((snapshot) => snapshot.name),
+    ['before'],
+  )
+  await third.close()
+})
