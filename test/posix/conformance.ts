@@ -15,7 +15,7 @@ export interface Difference {
   readonly reason: string
 }
 
-/** The rules, less those for which a volume has to be small and nobody else's. */
+/** The rules, less those that take long, or for which a volume has to be small and nobody else's. */
 export const GROUPS = [
   'paths',
   'names',
@@ -28,6 +28,9 @@ export const GROUPS = [
   'folders',
   'inodes',
 ] as const
+
+/** Rules that take long. */
+export const LIMITS_GROUP = 'limits'
 
 /** Rules about a full volume. */
 export const FULL_GROUP = 'full'

@@ -212,16 +212,3 @@ def _():
     fails(E.EACCES, os.listdir, 'd')
     equal(slurp('d/a'), b'x')
     os.chmod('d', 0o700)
-
-
-@rule('a folder of 20,000 entries is filled, found and emptied')
-def _():
-    for number in range(20_000):
-        make(f'{number}')
-    for number in random.Random(1).sample(range(20_000), 500):
-        os.stat(f'{number}')
-        fails(E.ENOENT, os.stat, f'{number}-not')
-    equal(len(os.listdir('.')), 20_000)
-    for number in range(20_000):
-        os.unlink(f'{number}')
-    equal(os.listdir('.'), [])

@@ -247,19 +247,6 @@ def _():
     equal(os.stat('b').st_nlink, 2)
 
 
-@rule('link: 65,000 links, and EMLINK', ROOT, 120)
-def _():
-    make('a')
-    for number in range(1, 65_000):
-        os.link('a', f'{number}')
-    equal(os.stat('a').st_nlink, 65_000)
-    fails(E.EMLINK, os.link, 'a', 'one-more')
-    os.unlink('77')
-    os.link('a', 'again')
-    for name in os.listdir('.'):
-        os.unlink(name)
-
-
 # -- unlink and rmdir
 
 @rule('unlink: each kind but folders')
@@ -347,18 +334,6 @@ def _():
     os.umask(0)
     os.mkdir('sticky', 0o1777)
     equal(mode_of('sticky'), 0o1777)
-
-
-@rule('mkdir: more than 64,998 subfolders: the link count becomes 1', ROOT, 240)
-def _():
-    for number in range(65_010):
-        os.mkdir(f'{number}')
-    equal(os.stat('.').st_nlink, 1)
-    for number in range(65_010):
-        os.rmdir(f'{number}')
-    equal((os.stat('.').st_nlink, os.listdir('.')), (1, []))
-    os.mkdir('x')
-    os.rmdir('x')
 
 
 # -- symlink

@@ -1,0 +1,43 @@
+# Link counts at their limits, and large folders: what takes long.
+
+import random
+
+from kit import *
+
+
+@rule('link: 65,000 links, and EMLINK', ROOT, 120)
+def _():
+    make('a')
+    for number in range(1, 65_000):
+        os.link('a', f'{number}')
+    equal(os.stat('a').st_nlink, 65_000)
+    fails(E.EMLINK, os.link, 'a', 'one-more')
+    os.unlink('77')
+    os.link('a', 'again')
+    for name in os.listdir('.'):
+        os.unlink(name)
+
+
+@rule('mkdir: more than 64,998 subfolders: the link count becomes 1', ROOT, 240)
+def _():
+    for number in range(65_010):
+        os.mkdir(f'{number}')
+    equal(os.stat('.').st_nlink, 1)
+    for number in range(65_010):
+        os.rmdir(f'{number}')
+    equal((os.stat('.').st_nlink, os.listdir('.')), (1, []))
+    os.mkdir('x')
+    os.rmdir('x')
+
+
+@rule('a folder of 20,000 entries is filled, found and emptied')
+def _():
+    for number in range(20_000):
+        make(f'{number}')
+    for number in random.Random(1).sample(range(20_000), 500):
+        os.stat(f'{number}')
+        fails(E.ENOENT, os.stat, f'{number}-not')
+    equal(len(os.listdir('.')), 20_000)
+    for number in range(20_000):
+        os.unlink(f'{number}')
+    equal(os.listdir('.'), [])
