@@ -96,6 +96,7 @@ export class Alternating {
 function start(t: Pick<Assertion, 'teardown'>, args: readonly string[]): ChildProcess {
   const child = spawn('python3', [PROGRAM, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
   child.stdin.on('error', () => {})
-  t.teardown(() => void child.kill('SIGKILL'), { order: -1 })
+  // Before mounts that it has files open on are taken away.
+  t.teardown(() => void child.kill('SIGKILL'), { order: -3 })
   return child
 }
