@@ -22,9 +22,20 @@ export type { BlockDevice } from './storage/block-device.ts'
 export type { BlockStorage } from './storage/block-storage.ts'
 export { FileStorage } from './storage/file-storage.ts'
 export { MemoryStorage } from './storage/memory-storage.ts'
+export { dropAutoReleased } from './volume/auto-release.ts'
 export { checkVolume } from './volume/check.ts'
 export { repairVolume } from './volume/check-repair.ts'
 export { delta, walkDelta, walkDeltaSince } from './volume/delta.ts'
 export { DirtyBitmap } from './volume/dirty-bitmap.ts'
-export type { Bookmark, DeltaExtent, Point, Snapshot, SnapshotSizes, SpaceReport } from './volume/points.ts'
+export type {
+  Bookmark,
+  DeltaExtent,
+  Point,
+  ShadowProperties,
+  Snapshot,
+  SnapshotSizes,
+  SpaceReport,
+} from './volume/points.ts'
+export { SHADOW_ATTRIBUTES } from './volume/points.ts'
+export type { UnsealedSnapshot } from './volume/unsealed-snapshot.ts'
 export { Volume } from './volume/volume.ts'
