@@ -30,8 +30,7 @@ import type {
   RestoreMethodSpec,
   WriterMetadata,
 } from '../../src/shadow/documents/writer-metadata.ts'
-import { MetadataBuilder } from '../../src/shadow/writers/metadata-builder.ts'
-import type { ScriptComponent } from '../../src/shadow/writers/script-writer.ts'
+import { describeScript, type ScriptComponent } from '../../src/shadow/writers/script-writer.ts'
 import { Writer } from '../../src/shadow/writers/writer.ts'
 import type { WriterContext } from '../../src/shadow/writers/writer-context.ts'
 import { WriterEndpoint } from '../../src/shadow/writers/writer-endpoint.ts'
@@ -112,7 +111,7 @@ export class TestWriter extends Writer {
   }
 
   override identify(): WriterMetadata {
-    return describe(this.#configuration)
+    return describeScript(this.#configuration.name, this.#configuration.instanceId, this.#configuration)
   }
 
   override onPrepareForBackup = (context: WriterContext) => this.#handle(context)
@@ -217,34 +216,6 @@ export function writeTestHook(
   const quoted = [process.execPath, ...argv].map((part) => `'${part}'`).join(' ')
   writeFileSync(path, `#!/bin/sh\nexec ${quoted} "$1"\n`)
   chmodSync(path, 0o755)
-}
-
-function describe(configuration: TestWriterConfiguration): WriterMetadata {
-  const {
-    name,
-    instanceId,
-    instanceName = '',
-    classId = '7e570000-0000-4000-8000-000000000001',
-  } = configuration
-  const document = new MetadataBuilder({ classId, instanceId, name, instanceName })
-  document.setBackupSchema(...(configuration.backupSchema ?? []))
-  if (configuration.freezeLevel) document.setFreezeLevel(configuration.freezeLevel)
-  if (configuration.freezeTimeoutMs) document.setFreezeTimeout(configuration.freezeTimeoutMs)
-  const { restoreMethod } = configuration
-  if (restoreMethod) document.setRestoreMethod(restoreMethod.method, restoreMethod)
-  for (const component of configuration.components) {
-    const built =
-      component.type === 'database' ? document.addDatabase(component) : document.addFileGroup(component)
-    for (const set of component.files ?? []) built.addFiles(set)
-    for (const set of component.databaseFiles ?? []) built.addDatabaseFiles(set)
-    for (const set of component.databaseLogFiles ?? []) built.addLogFiles(set)
-    for (const dependency of component.dependencies ?? []) built.dependsOn(dependency)
-  }
-  for (const spec of configuration.excludeFiles ?? []) document.exclude(spec)
-  for (const spec of configuration.excludeFromSnapshotFiles ?? []) document.excludeFromSnapshot(spec)
-  for (const mapping of configuration.alternateLocationMappings ?? [])
-    document.addAlternateLocation(mapping, mapping.alternateLocation)
-  return document.build()
 }
 
 function record(recordPath: string, request: WriterRequest, didFail: boolean): void {

@@ -4,19 +4,12 @@
 // when it is over; a reply has passed validation; when the connection closes, everything that waits on
 // it fails with UNAVAILABLE.
 
-import type { MessageConnection } from 'vscode-jsonrpc/node.js'
+import { CancellationTokenSource, type MessageConnection, ResponseError } from 'vscode-jsonrpc/node.js'
 import { UmbraError } from '../../base/errors.ts'
 import { validateWriterReply } from '../documents/validate-writer-message.ts'
 import type { WriterReply, WriterRequest } from './writer-messages.ts'
 import type { WriterPort, WriterSource } from './writer-port.ts'
-import {
-  codeOf,
-  eventRequest,
-  registerRequest,
-  tokenFor,
-  WRITER_PROTOCOL,
-  wireError,
-} from './writer-protocol.ts'
+import { codeOf, eventRequest, registerRequest, WRITER_PROTOCOL, wireError } from './writer-protocol.ts'
 
 export interface ConnectedPortOptions {
   /** For logs and lists. */
@@ -51,33 +44,35 @@ async function deliver(
   origin: string,
   request: WriterRequest,
 ): Promise<WriterReply> {
-  const late = AbortSignal.timeout(request.timeoutMs)
-  const tooLate = new Promise<never>((_, reject) => {
-    late.addEventListener('abort', () =>
-      reject(
-        new UmbraError('TIMED_OUT', `${origin} did not answer ${request.event} in ${request.timeoutMs} ms`),
-      ),
-    )
+  const token = new CancellationTokenSource()
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      token.cancel()
+      const limit = `${request.timeoutMs} ms`
+      reject(new UmbraError('TIMED_OUT', `${origin} did not answer ${request.event} in ${limit}`))
+    }, request.timeoutMs)
   })
-  const token = tokenFor(late)
-  const answer = connection.sendRequest(eventRequest, request, token.token)
-  // It may come when nobody waits any more.
-  answer.catch(() => {})
-  tooLate.catch(() => {})
   try {
-    return validateWriterReply(request.event, await Promise.race([answer, tooLate, gone]))
+    const answer = connection.sendRequest(eventRequest, request, token.token)
+    // It may come when nobody waits any more.
+    answer.catch(() => {})
+    return validateWriterReply(request.event, await Promise.race([answer, late, gone]))
   } catch (error) {
-    if (error instanceof UmbraError) throw error
-    const code = codeOf(error)
-    const message = error instanceof Error ? error.message : String(error)
-    const isReply = code !== 'TIMED_OUT' && code !== 'UNAVAILABLE'
-    throw new UmbraError(
-      isReply ? 'INVALID_DOCUMENT' : code,
-      `${origin}: ${request.event}: ${message}`,
-      {},
-      error,
-    )
+    throw deliveryError(origin, request, error)
+  } finally {
+    clearTimeout(timer)
   }
+}
+
+/** An answer that is an error, or no connection any more. */
+function deliveryError(origin: string, { event }: WriterRequest, error: unknown): UmbraError {
+  if (error instanceof UmbraError) return error
+  const message = `${origin}: ${event}: ${error instanceof Error ? error.message : String(error)}`
+  if (!(error instanceof ResponseError)) return new UmbraError('UNAVAILABLE', message, {}, error)
+  const code = codeOf(error)
+  const isNoReply = code !== 'TIMED_OUT' && code !== 'UNAVAILABLE'
+  return new UmbraError(isNoReply ? 'INVALID_DOCUMENT' : code, message, {}, error)
 }
 
 /** The writers that have registered on connections to the coordinator. */

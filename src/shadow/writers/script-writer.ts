@@ -71,7 +71,7 @@ export class ScriptWriter extends Writer {
     super()
     this.#configuration = configuration as ScriptConfiguration
     this.#onLine = onLine
-    this.#metadata = describe(name, this.instanceId, this.#configuration)
+    this.#metadata = describeScript(name, this.instanceId, this.#configuration)
     for (const [program] of Object.values(this.#configuration.commands ?? {})) checkProgram(program)
     if (this.#configuration.stampCommand) checkProgram(this.#configuration.stampCommand[0])
   }
@@ -158,7 +158,12 @@ export class ScriptWriter extends Writer {
   }
 }
 
-function describe(name: string, instanceId: string, configuration: ScriptConfiguration): WriterMetadata {
+/** What a configuration says of the writer, without its commands. @throws UmbraError INVALID_DOCUMENT */
+export function describeScript(
+  name: string,
+  instanceId: string,
+  configuration: Omit<ScriptConfiguration, 'kind'>,
+): WriterMetadata {
   const { usage, source, instanceName, restoreMethod } = configuration
   const title = configuration.name ?? name
   const builder = new MetadataBuilder({

@@ -4,7 +4,7 @@
 // Always true: the writer registers once, with the version of the protocol; after that the coordinator
 // sends `event` requests, several at a time where sessions overlap; the standard `$/cancelRequest` takes one back.
 
-import { CancellationTokenSource, RequestType, ResponseError } from 'vscode-jsonrpc/node.js'
+import { RequestType, ResponseError } from 'vscode-jsonrpc/node.js'
 import { ERROR_CODES, type ErrorCode, UmbraError } from '../../base/errors.ts'
 import type { WriterReply, WriterRequest } from './writer-messages.ts'
 
@@ -43,11 +43,4 @@ export function codeOf(thrown: unknown): ErrorCode | undefined {
   const data =
     thrown instanceof ResponseError ? (thrown.data as Partial<WriterWireError> | undefined) : undefined
   return data?.code !== undefined && Object.hasOwn(ERROR_CODES, data.code) ? data.code : undefined
-}
-
-/** A token that is cancelled with the signal. */
-export function tokenFor(signal: AbortSignal): CancellationTokenSource {
-  const source = new CancellationTokenSource()
-  signal.addEventListener('abort', () => source.cancel(), { once: true })
-  return source
 }
