@@ -57,6 +57,8 @@ const PACKAGES = [
   { name: 'attr', found: ['getfattr'], without: 'extended attributes are not judged by getfattr' },
   { name: 'acl', found: ['getfacl'], without: 'ACLs are not judged by getfacl' },
   { name: 'git', found: ['git'], without: 'no git clone on the mount is tested' },
+  { name: 'dbench', found: ['dbench'], without: 'no load of dbench on the mount is tested' },
+  { name: 'stress-ng', found: ['stress-ng'], without: "stress-ng's file-system stressors are not run" },
   { name: 'rsync', found: ['rsync'], without: 'trees are not compared by rsync' },
   { name: 'tar', found: ['tar'], without: 'no copy is brought up to date by tar' },
 ]

@@ -7,7 +7,7 @@ import { chmodSync } from 'node:fs'
 import test from 'brittle'
 import { isLong, makeLab } from '../mount/lab.ts'
 import { requires } from '../support/requires.ts'
-import { FULL_GROUP, GROUPS, holdGroup, LIMITS_GROUP, unknownNames } from './conformance.ts'
+import { FULL_GROUP, GROUPS, holdGroup, unknownNames } from './conformance.ts'
 import { DEVICE_DIFFERENCES } from './device-differences.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'python3'), timeout: 580_000 }
@@ -20,14 +20,6 @@ test('device: every rule holds, or is a known difference', NEEDS, async (t) => {
   for (const group of GROUPS) tried.push(...(await holdGroup(t, lab.dir, group, DEVICE_DIFFERENCES)))
   t.alike(unknownNames(tried, DEVICE_DIFFERENCES), [], 'every known difference is a rule')
   t.ok(tried.length > 1000, `${tried.length} rules were tried`)
-  await mounted.unmount()
-})
-
-test('device: link counts at their limits, and large folders', NEEDS, async (t) => {
-  const lab = await makeLab(t, '4G')
-  chmodSync(lab.folder, 0o755)
-  const mounted = await lab.mount()
-  await holdGroup(t, lab.dir, LIMITS_GROUP)
   await mounted.unmount()
 })
 
