@@ -24,6 +24,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   import: async () => (await import('./commands/import.ts')).importCommand(),
   apply: async () => (await import('./commands/apply.ts')).applyCommand(),
   backup: async () => (await import('./commands/backup.ts')).backupCommand(),
+  restore: async () => (await import('./commands/restore.ts')).restoreCommand(),
   check: async () => (await import('./commands/check.ts')).checkCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
 }
