@@ -80,6 +80,9 @@ class Hands:
         os.fsync(self.open_files[command['name']])
 
     def close(self, command):
+        mapped = self.maps.pop(command['name'], None)
+        if mapped is not None:
+            mapped.close()
         os.close(self.open_files.pop(command['name']))
 
     def mkdir(self, command):
