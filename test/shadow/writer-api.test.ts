@@ -344,7 +344,10 @@ test('a freeze ends by itself when neither Thaw nor Abort comes, and Thaw then f
   }, 1)
   const endpoint = new WriterEndpoint(writer)
   await endpoint.deliver(request({ event: 'freeze' }))
+  // The watchdog does not keep a process; a connection would.
+  const alive = setInterval(() => {}, 1000)
   await whenAborted
+  clearInterval(alive)
   const reply = await endpoint.deliver(request({ event: 'thaw' }))
   t.is(reply.result, 'timeout')
   t.ok(reply.fatal)

@@ -5,7 +5,7 @@
 // read, but for the stamp command, whose output is every component's backup stamp.
 
 import { createHash } from 'node:crypto'
-import { UmbraError } from '../../base/errors.ts'
+import { hasCode, UmbraError } from '../../base/errors.ts'
 import { uuidText } from '../../base/uuid.ts'
 import type { FreezeLevel, SchemaBit } from '../documents/vocabulary.ts'
 import type {
@@ -134,13 +134,13 @@ export class ScriptWriter extends Writer {
     if (failure) context.fail(failure.result, messageOf(line, end), { fatal: failure.fatal })
   }
 
-  #run([program, ...args]: CommandLine, context: WriterContext): Promise<CommandEnd> {
+  async #run([program, ...args]: CommandLine, context: WriterContext): Promise<CommandEnd> {
     const { environment, timeoutsMs } = this.#configuration
     const limitMs = Math.min(
       context.request.timeoutMs,
       timeoutsMs?.[context.event] ?? Number.POSITIVE_INFINITY,
     )
-    return runCommand({
+    const end = runCommand({
       program,
       args,
       input: `${JSON.stringify(context.request)}\n`,
@@ -155,6 +155,12 @@ export class ScriptWriter extends Writer {
       },
       onLine: this.#onLine,
     })
+    try {
+      return await end
+    } catch (error) {
+      if (hasCode(error, 'TIMED_OUT')) throw new WriterFailure('timeout', error.message)
+      throw error
+    }
   }
 }
 

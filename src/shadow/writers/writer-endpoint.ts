@@ -128,6 +128,8 @@ export class WriterEndpoint {
       session.hasExpired = true
       void this.#tell(session, 'abort')
     }, limitMs)
+    // What keeps the process is its connection; when that ends, abandon() is called.
+    session.thawTimer.unref()
   }
 
   /** An event that no coordinator sent. */
