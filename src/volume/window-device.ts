@@ -138,6 +138,7 @@ export class WindowDevice implements BlockDevice {
     const targets = this.#targetsOf(blockIndex, blockCount)
     const missing = targets.filter((target) => target === 0).length
     const nodes = this.#host.room.rangeNodes(blockIndex, blockIndex + blockCount - 1)
+    this.#keepLimit(nodes, missing, false)
     this.blocks.ensure(nodes + FREEING_RESERVE_BLOCKS)
     const added = this.blocks.allocateData(missing)
     let next = 0
@@ -187,6 +188,7 @@ export class WindowDevice implements BlockDevice {
   requireRoom(dirtyBlockCount: number, freeing: boolean): void {
     this.#checkChange(0, 0)
     const nodes = dirtyBlockCount === 0 ? 0 : this.#host.room.scatteredNodes(dirtyBlockCount)
+    this.#keepLimit(nodes, dirtyBlockCount, freeing)
     this.blocks.ensure(dirtyBlockCount + nodes + (freeing ? 0 : FREEING_RESERVE_BLOCKS))
   }
 
@@ -241,6 +243,19 @@ export class WindowDevice implements BlockDevice {
   get #holeBirth(): number {
     const oldest = this.#host.state.catalog.oldestPointEpoch ?? this.epoch
     return oldest < this.epoch ? this.epoch : 0
+  }
+
+  /**
+   * What the window writes counts as what snapshots hold. Older ones may go for it, but not where it would
+   * be too much by itself: they would go in vain.
+   * @throws UmbraError OUT_OF_SPACE with nothing changed
+   */
+  #keepLimit(nodeCount: number, newCount: number, freeing: boolean): void {
+    const { room, state } = this.#host
+    if (!freeing && this.blocks.blockCount + nodeCount + newCount > state.limitBlocks) {
+      throw new UmbraError('OUT_OF_SPACE', 'The unsealed snapshot would hold more than all snapshots may')
+    }
+    if (newCount > 0) room.keepLimit(nodeCount, newCount, freeing)
   }
 
   /** The window's own blocks that these are mapped to; 0: none. */

@@ -516,3 +516,43 @@ test('sealing what was written much to keeps nobody waiting, and closing meanwhi
   )
   await third.close()
 })
+
+test('row 30: a window takes no more room than snapshots may have, and the live volume never pays', async (t) => {
+  const limit = { snapshotLimitBytes: 24 * 2 ** 20, whenFull: 'protect' } as const
+  const { storage, volume } = await makeVolume()
+  await volume.spaceKeeper.setPolicy(limit)
+  const shadow = await volume.cutUnsealed('shadow', shadowOf())
+  const fill = async (): Promise<string> =>
+    await codeOf(() => {
+      for (let first = 0; first < 10_000; first += 100) write(shadow.device, first, 100, 3)
+    })
+  t.is(await fill(), 'OUT_OF_SPACE')
+  t.is(volume.spaceKeeper.fault, null)
+  const { snapshotBytes } = volume.space()
+  t.ok(snapshotBytes > 16 * 2 ** 20 && snapshotBytes <= limit.snapshotLimitBytes, `${snapshotBytes} bytes`)
+  write(volume, 20_000, 100, 4)
+  await volume.commit()
+  await shadow.seal()
+  t.ok(volume.space().snapshotBytes <= limit.snapshotLimitBytes)
+  await volume.deleteSnapshot('shadow')
+
+  await volume.spaceKeeper.setPolicy({ whenFull: 'evict-oldest' })
+  const second = await volume.cutUnsealed('second', shadowOf())
+  t.is(
+    await codeOf(() => write(second.device, 0, 8000, 5)),
+    'OUT_OF_SPACE',
+    'too much for the area: nothing goes in vain',
+  )
+  for (let first = 0; first < 5000; first += 100) {
+    write(second.device, first, 100, 5)
+    if (first % 1000 === 0) await volume.commit()
+  }
+  await second.seal()
+  t.ok(volume.space().snapshotBytes <= limit.snapshotLimitBytes)
+  t.alike(
+    volume.snapshots().map((snapshot) => snapshot.name),
+    ['before', 'second'],
+  )
+  await volume.close()
+  t.is(faultsOf(storage), '')
+})
