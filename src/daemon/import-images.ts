@@ -6,7 +6,13 @@
 
 import { existsSync } from 'node:fs'
 import { UmbraError } from '../base/errors.ts'
+import { convertedSizeBytes, convertFileSystem } from '../ext4/import/conversion.ts'
+import { recoverFileSystem } from '../ext4/import/recovery.ts'
+import { ReplayedSource } from '../ext4/import/replayed-source.ts'
+import { SourceFileSystem } from '../ext4/import/source-file-system.ts'
+import { isExtFamily, readSourceGeometry } from '../ext4/import/source-superblock.ts'
 import { type ApplyResult, applyToRaw } from '../image/apply.ts'
+import type { ImageChain } from '../image/chain.ts'
 import { importToDevice, withChain } from '../image/import.ts'
 import type { LongWork } from '../image/pace.ts'
 import { sidecarPath } from '../image/sidecar.ts'
@@ -39,20 +45,42 @@ export function importChain(paths: readonly string[], target: string, work: Long
   })
 }
 
-/** Images of other tools carry no identity: what they hold is taken as it is. */
+/**
+ * Images of other tools carry no identity: what they hold is taken as it is, but for a file system that
+ * cannot be served so. Its journal is replayed, or its tree is copied into a fresh one (`converted`).
+ * @throws UmbraError UNSUPPORTED_FEATURE, CORRUPT, CHECKSUM_MISMATCH, OUT_OF_SPACE, ALREADY_EXISTS, ABORTED
+ */
 export function importForeign(
   paths: readonly string[],
   target: string,
   options: LongWork & { sizeBytes?: number | undefined },
 ): Promise<Imported> {
   return withChain(paths, { ...options, foreign: true }, async (chain) => {
+    const geometry = isExtFamily(chain) ? readSourceGeometry(chain) : undefined
+    if (geometry?.conversion !== undefined) return importConverted(chain, target, options)
     const sizeBytes = options.sizeBytes ?? chain.sizeBytes
     let dataBytes = 0
     const made = await makeVolumeFile(target, sizeBytes, async (volume) => {
       dataBytes = (await importToDevice(chain, volume, options)).dataBytes
+      if (!geometry?.needsRecovery && !geometry?.hasOrphans) return
+      recoverFileSystem(volume)
+      await volume.commit()
     })
     return { ...made, dataBytes, point: null }
   })
+}
+
+async function importConverted(
+  chain: ImageChain,
+  target: string,
+  options: LongWork & { sizeBytes?: number | undefined },
+): Promise<Imported> {
+  const files = new SourceFileSystem(ReplayedSource.open(chain))
+  const sizeBytes = options.sizeBytes ?? convertedSizeBytes(files)
+  const made = await makeVolumeFile(target, sizeBytes, async (volume) => {
+    await convertFileSystem(files, volume, options)
+  })
+  return { ...made, dataBytes: chain.sizeBytes, point: null }
 }
 
 /**

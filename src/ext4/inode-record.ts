@@ -77,7 +77,13 @@ export function decodeInode(
       `Cannot read inode ${inode.ino}: checksum is 0x${computed.toString(16)} but 0x${stored.toString(16)} was stored`,
     )
   }
-  const extra = read16(b, at + INODE.EXTRA_ISIZE)
+  decodeInodeFields(inode, b, at, sizeBytes)
+}
+
+/** Like decodeInode() for a record without a checksum, of any size from 128 bytes on. @throws UmbraError CORRUPT */
+export function decodeInodeFields(inode: Inode, b: Uint8Array, at: number, sizeBytes: number): void {
+  inode.generation = read32(b, at + INODE.GENERATION)
+  const extra = sizeBytes > INODE_BASE_SIZE_BYTES ? read16(b, at + INODE.EXTRA_ISIZE) : 0
   if (extra > sizeBytes - INODE_BASE_SIZE_BYTES || extra % 4 !== 0)
     throw new UmbraError('CORRUPT', `Inode ${inode.ino} has ${extra} extra bytes`)
   inode.mode = read16(b, at + INODE.MODE)

@@ -44,8 +44,8 @@ const RO_COMPAT_SERVED =
   RO_COMPAT.DIR_NLINK |
   RO_COMPAT.EXTRA_ISIZE |
   RO_COMPAT.METADATA_CSUM
-/** Compatible features under which writing would leave something stale behind. */
-const COMPAT_READ_ONLY = COMPAT.HAS_JOURNAL | COMPAT.ORPHAN_FILE
+/** The orphan file has entries. */
+export const RO_COMPAT_ORPHAN_PRESENT = 0x10000
 
 export interface Geometry {
   readonly blockCount: number
@@ -200,7 +200,9 @@ function geometryOf(value: SuperblockValue): Geometry {
 function readOnlyReason(value: SuperblockValue): string | undefined {
   const unknown = value.featureRoCompat & ~RO_COMPAT_SERVED
   if (unknown !== 0) return `it uses ${featureNames(unknown, RO_COMPAT_NAMES)}`
-  if (value.featureCompat & COMPAT_READ_ONLY) return 'it has a journal or an orphan file'
+  // A journal or orphan file that is empty may stay: whoever mounts it next finds nothing in it.
+  const hasForeignJournal = value.featureCompat & COMPAT.HAS_JOURNAL && value.journalInode === 0
+  if (hasForeignJournal) return 'its journal is on another device'
   if (value.state & STATE_ERROR) return 'it is marked as having errors; run e2fsck'
   if (value.lastOrphan !== 0) return 'it has orphans to be cleaned up; run e2fsck'
   return undefined

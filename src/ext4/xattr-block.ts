@@ -52,9 +52,9 @@ export function decodeXattrArea(area: Uint8Array, ino: number): Xattr[] {
   return decodeEntries(area, areaBounds(area), ino)
 }
 
-/** Attributes of a checked block. @throws UmbraError CORRUPT */
+/** Attributes of a checked block, of any size. @throws UmbraError CORRUPT */
 export function decodeXattrBlock(bytes: Uint8Array, ino: number): Xattr[] {
-  return decodeEntries(bytes, BLOCK_BOUNDS, ino)
+  return decodeEntries(bytes, { ...BLOCK_BOUNDS, end: bytes.length }, ino)
 }
 
 function decodeEntries(bytes: Uint8Array, bounds: Bounds, ino: number): Xattr[] {

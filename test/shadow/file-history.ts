@@ -29,9 +29,12 @@ export class FileHistory {
   readonly #random: Random
   readonly #directories: number[] = [ROOT_INO]
   readonly #places: Place[] = []
+  readonly #prefix: string
   #made = 0
 
-  constructor(device: BlockDevice, random: Random, now?: () => Time) {
+  /** @param prefix of every name, where something is there already */
+  constructor(device: BlockDevice, random: Random, now?: () => Time, prefix = '') {
+    this.#prefix = prefix
     this.fs = Ext4.open(device, now ? { now } : {})
     this.#random = random
   }
@@ -65,7 +68,7 @@ export class FileHistory {
   #name(): string {
     const made = this.#made++
     const odd = this.#random.chance(0.1) ? this.#random.pick(ODD_NAMES) : ''
-    return `${odd}f${made}`
+    return `${this.#prefix}${odd}f${made}`
   }
 
   #directory(): Inode {
@@ -262,7 +265,7 @@ export class FileHistory {
   /** Many names at once, so that the directory is hashed and its leaves split; some go again. */
   #crowd(): void {
     const parent = this.#directory()
-    const stem = this.#made++
+    const stem = `${this.#prefix}${this.#made++}`
     for (let i = 0; i < 300; i++) {
       const name = `crowd-of-names-${stem}-${i}`
       this.fs.makeNode(parent, name, S_IFREG | 0o644, 0, CALLER)
