@@ -122,6 +122,17 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
   },
   'snapshot pin': { fields: SNAPSHOT },
   'snapshot unpin': { fields: SNAPSHOT },
+  resize: {
+    fields: [
+      ['volume', 'string', 'path of the volume file'],
+      ['sizeBytes', 'number', 'size of the volume now'],
+      [
+        'fileSystemBytes',
+        'number',
+        'size of the file system in it, a few MiB less where a last group would have no room for files',
+      ],
+    ],
+  },
   policy: {
     fields: [
       ['snapshotLimitBytes', 'number | null', 'what snapshots alone may hold; null: no limit but the host'],

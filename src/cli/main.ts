@@ -17,6 +17,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   sync: async () => (await import('./commands/sync.ts')).syncCommand(),
   status: async () => (await import('./commands/status.ts')).statusCommand(),
   snapshot: async () => (await import('./commands/snapshot.ts')).snapshotCommand(),
+  resize: async () => (await import('./commands/resize.ts')).resizeCommand(),
   policy: async () => (await import('./commands/policy.ts')).policyCommand(),
   bookmark: async () => (await import('./commands/bookmark.ts')).bookmarkCommand(),
   diff: async () => (await import('./commands/diff.ts')).diffCommand(),

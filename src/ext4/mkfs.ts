@@ -65,13 +65,13 @@ const BLOCKS_MIN = 64
 /** 16 TiB: as far as 32-bit file blocks and the volume go. */
 const BLOCKS_MAX = 2 ** 32
 /** A last group with less room than this for files is left out, as mke2fs does. */
-const LAST_GROUP_SPARE_BLOCKS = 50
+export const LAST_GROUP_SPARE_BLOCKS = 50
 const DEFAULT_MOUNT_OPTIONS_XATTR_ACL = 0x4 | 0x8
 const DIRECTORY_TAIL_BYTES = 12
 const TYPE_DIRECTORY = 2
 const OS_LINUX = 0
 
-interface Plan extends LayoutGeometry {
+export interface Plan extends LayoutGeometry {
   readonly inodesPerGroup: number
   readonly tableBlocks: number
   readonly seed: number
@@ -152,7 +152,7 @@ function planFor(blockCount: number, uuid: Uint8Array, ratioBytes: number): Plan
 }
 
 /** Blocks of a group that its own metadata takes, all at its start. */
-function overhead(plan: LayoutGeometry & { tableBlocks: number }, group: number): number {
+export function overhead(plan: LayoutGeometry & { tableBlocks: number }, group: number): number {
   return baseMetadataBlocks(plan, group) + 2 + plan.tableBlocks
 }
 
@@ -168,7 +168,13 @@ function writeDescriptors(device: BlockDevice, plan: Plan): void {
   }
 }
 
-function encodeDescriptor(device: BlockDevice, plan: Plan, group: number, b: Uint8Array, at: number): void {
+export function encodeDescriptor(
+  device: BlockDevice,
+  plan: Plan,
+  group: number,
+  b: Uint8Array,
+  at: number,
+): void {
   const start = group * BLOCKS_PER_GROUP + baseMetadataBlocks(plan, group)
   const wide = (low: number, high: number, value: number) => {
     write32(b, at + low, value % 2 ** 32)

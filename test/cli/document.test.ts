@@ -96,6 +96,7 @@ const LIFE = [
   ['snapshot', 'delete', 'v', 'one'],
   ['status', 'v'],
   ['check', 'v'],
+  ['resize', 'v', '--size', '300M'],
   ['doctor'],
 ] as const
 
