@@ -25,6 +25,7 @@ interface BackupCommandOptions extends JsonOption {
   readonly requireWriter?: string[]
   readonly continueWithoutFailedWriters?: boolean
   readonly orFull?: boolean
+  readonly resumable?: boolean
   readonly changedRanges?: boolean
   readonly autoRetry?: number
   readonly retries: number
@@ -56,6 +57,7 @@ export function backupCommand(): Command {
     .option('--require-writer <WRITER>', 'give up unless this writer is there; may be repeated', collect)
     .option('--continue-without-failed-writers', 'leave out what failed writers have, and say so')
     .option('--or-full', 'take a full backup where there is nothing to build on')
+    .option('--resumable', 'keep the shadow copies when interrupted; the next such run goes on with them')
     .option('--changed-ranges', 'save only changed ranges of files for writers that cannot tell them')
     .option('--auto-retry <MINUTES>', 'wait so long while another shadow copy is being made', wholeNumber)
     .option('--retries <N>', 'tries after a failure that may pass', wholeNumber, DEFAULT_RETRIES.count)
@@ -97,6 +99,7 @@ function backupOptions(volumes: readonly string[], options: BackupCommandOptions
     requireWriters: options.requireWriter,
     continueWithoutFailedWriters: options.continueWithoutFailedWriters,
     orFull: options.orFull,
+    resumable: options.resumable,
     changedRanges: options.changedRanges,
     autoRetryMs: options.autoRetry === undefined ? undefined : options.autoRetry * 60_000,
     retries: { count: options.retries, waitMs: options.retryWait * 1000 },

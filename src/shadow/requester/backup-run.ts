@@ -9,6 +9,7 @@
 import { UmbraError } from '../../base/errors.ts'
 import { throwIfAborted } from '../../image/pace.ts'
 import type { RequesterSession, ShadowProperties, WriterStatus } from '../coordinator/requester-session.ts'
+import type { BackupComponents } from '../documents/backup-components.ts'
 import type { WriterResult } from '../documents/vocabulary.ts'
 import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import type { BackupFolder } from '../repository/backup-folder.ts'
@@ -19,8 +20,10 @@ import type { BackupChoice } from './backup-options.ts'
 import { snapshotName, tidyBookmarks } from './bookmark-care.ts'
 import { isCalled, type PlannedWriter, planComponents } from './component-plan.ts'
 import { type Copied, type CopiedVolume, copyAll } from './copy-phase.ts'
+import { endPersistent } from './end-persistent.ts'
 import { makeManifest, withStatuses } from './make-manifest.ts'
 import { neededVolumes } from './needed-volumes.ts'
+import { hasResumeNote, type ResumeNote, removeResumeNote, writeResumeNote } from './resume-note.ts'
 import type { Surroundings, VolumePlace } from './surroundings.ts'
 import { failedWriters, failureText, writerFailure } from './writer-judgement.ts'
 
@@ -69,7 +72,8 @@ export class BackupRun {
       return await this.#makeBackup(session, folder)
     } catch (error) {
       // What is prepared is whole, and writers may have been told so: the next command gives it its name.
-      if (!this.#isPrepared) folder?.discard()
+      // What can be resumed waits for the next run.
+      if (folder && !this.#isPrepared && !hasResumeNote(folder)) folder.discard()
       throw error
     } finally {
       await session.close().catch((error: unknown) => this.#note(`The session's end failed: ${text(error)}`))
@@ -212,6 +216,8 @@ export class BackupRun {
   ): Promise<Manifest> {
     const document = await session.components()
     const volumes = members.map((member) => this.#copiedVolume(member))
+    const note = this.#resumeNote(snapshotSetId, members, volumes, document)
+    if (note) await writeResumeNote(folder, { ...note, images: [] })
     const copied = await copyAll({
       choice: this.#choice,
       folder,
@@ -223,6 +229,7 @@ export class BackupRun {
       document,
       signal: this.#choice.signal,
       onProgress: this.#choice.onProgress,
+      onImage: note ? (images) => writeResumeNote(folder, { ...note, images }) : undefined,
     })
     for (const note of copied.notes) this.#note(note)
     await this.#markComponents(session, copied)
@@ -245,6 +252,7 @@ export class BackupRun {
   /** From here on the backup is made, whatever happens: durable, then told, then seen. */
   async #complete(session: RequesterSession, folder: BackupFolder, prepared: Manifest): Promise<Manifest> {
     throwIfAborted(this.#choice.signal)
+    removeResumeNote(folder)
     folder.prepare(prepared)
     this.#isPrepared = true
     const keeps = prepared.volumes.some(({ bookmark }) => bookmark !== null)
@@ -259,21 +267,41 @@ export class BackupRun {
       }
     }
     folder.publish({ ...manifest, finishedAtMs: Date.now(), notes: this.#notes })
-    if (this.#choice.resumable) await this.#endPersistent(manifest.volumes, keeps)
-    const entries = manifest.volumes
-    for (const problem of await tidyBookmarks(this.#surroundings.volumes, this.#repository, entries))
-      this.#choice.onNote?.(problem)
+    const access = this.#surroundings.volumes
+    const problems = this.#choice.resumable ? await endPersistent(access, manifest.volumes, keeps) : []
+    problems.push(...(await tidyBookmarks(access, this.#repository, manifest.volumes)))
+    for (const problem of problems) this.#choice.onNote?.(problem)
     return { ...manifest, notes: this.#notes }
   }
 
-  /** Persistent shadow copies are nobody's to release but ours. */
-  async #endPersistent(volumes: readonly VolumePoint[], keepBookmark: boolean): Promise<void> {
-    for (const { volumePath, point } of volumes) {
-      try {
-        await this.#surroundings.volumes.deleteSnapshot(volumePath, point.id, keepBookmark)
-      } catch (error) {
-        this.#note(`The shadow copy of ${volumePath} was not deleted: ${text(error)}`)
-      }
+  /** Null: the backup cannot be gone on with. */
+  #resumeNote(
+    snapshotSetId: string | null,
+    members: readonly ShadowProperties[],
+    volumes: readonly CopiedVolume[],
+    document: BackupComponents,
+  ): Omit<ResumeNote, 'format' | 'images'> | null {
+    const choice = this.#choice
+    if (!choice.resumable || members.length === 0) return null
+    return {
+      type: choice.type,
+      components: choice.components,
+      imageFormat: choice.format,
+      changedRanges: choice.changedRanges ?? false,
+      withoutWriters: choice.withoutWriters ?? false,
+      startedAtMs: this.#startedAtMs,
+      instantMs: members[0]?.createdAtMs ?? this.#startedAtMs,
+      snapshotSetId,
+      volumes: volumes.map(({ volume, snapshotName: name, imageBase: base }) => ({
+        volume,
+        snapshotName: name,
+        hasImage: base !== undefined,
+        baseBackupId: base?.entry.id ?? null,
+      })),
+      metadata: this.#metadata,
+      document,
+      failed: [...this.#failed],
+      notes: this.#notes,
     }
   }
 

@@ -11,6 +11,7 @@ import { Repository } from '../repository/repository.ts'
 import { type BackupChoice, type BackupOptions, chosen } from './backup-options.ts'
 import { type BackupResult, BackupRun } from './backup-run.ts'
 import { cleanRepository } from './clean-repository.ts'
+import { resumeBackup } from './resume-run.ts'
 import type { Surroundings } from './surroundings.ts'
 import { isTransient } from './writer-judgement.ts'
 
@@ -30,10 +31,11 @@ export async function backup(
   const choice = chosen(options)
   const repository = await Repository.openOrCreate(to)
   using _lock = repository.lock()
-  const notes = await cleanRepository(surroundings.volumes, repository)
-  for (const note of notes) choice.onNote?.(note)
   try {
-    const result = await withFullInstead(surroundings, repository, choice)
+    const resumed = await resumeBackup(surroundings.volumes, repository, choice)
+    const notes = resumed ? [] : await cleanRepository(surroundings.volumes, repository)
+    for (const note of notes) choice.onNote?.(note)
+    const result = resumed ?? (await withFullInstead(surroundings, repository, choice))
     repository.record({
       atMs: Date.now(),
       operation: 'backup',

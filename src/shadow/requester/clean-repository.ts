@@ -8,6 +8,8 @@
 import type { Manifest } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
 import { tidyBookmarks } from './bookmark-care.ts'
+import { endPersistent } from './end-persistent.ts'
+import { readResumeNote } from './resume-note.ts'
 import type { VolumeAccess } from './surroundings.ts'
 
 /** @returns what was done, one sentence each */
@@ -21,6 +23,15 @@ export async function cleanRepository(access: VolumeAccess, repository: Reposito
       notes.push(`Backup ${id} was whole when its run ended early, and is complete now`)
       notes.push(...(await tidyBookmarks(access, repository, manifest.volumes)))
     } else {
+      const note = readResumeNote(partial)
+      if (note)
+        notes.push(
+          ...(await endPersistent(
+            access,
+            note.volumes.map(({ volume }) => volume),
+            false,
+          )),
+        )
       partial.discard()
       notes.push(`The half-made backup ${id} was removed`)
     }

@@ -54,7 +54,8 @@ export interface CopyRequest extends LongWork {
   /** Of writers that failed: why, and with what result; by instance id. */
   readonly failed: ReadonlyMap<string, { readonly result: WriterResult; readonly reason: string }>
   readonly document: BackupComponents
-  readonly onImage?: (images: readonly ImageRecord[]) => void
+  /** After each image that is complete. */
+  readonly onImage?: ((images: readonly ImageRecord[]) => Promise<void>) | undefined
 }
 
 export interface Copied {
@@ -108,7 +109,7 @@ async function saveImages(request: CopyRequest, opened: OpenVolumes): Promise<Im
       }))
     beforeBytes += image.dataBytes
     images.push(image)
-    request.onImage?.(images)
+    await request.onImage?.(images)
   }
   return images
 }
