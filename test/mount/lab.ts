@@ -125,12 +125,16 @@ export async function makeReference(t: Assertion, folder: string, sizeBytes = 1 
 
 /** The process that does operations; see workload.py. */
 export class Workload {
+  /** A subclass may have another that speaks the same language. */
+  static readonly script: string = WORKLOAD
   readonly #child: ChildProcess
   readonly #lines: AsyncIterator<string>
   #said = ''
 
   constructor(t: Assertion, seed: number, ...roots: string[]) {
-    this.#child = spawn('python3', [WORKLOAD, String(seed), ...roots], { stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#child = spawn('python3', [new.target.script, String(seed), ...roots], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
     this.#child.stdin?.on('error', () => {})
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#said += text

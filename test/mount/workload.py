@@ -419,8 +419,11 @@ class Workload:
 
 
 def main():
+    serve(Workload(int(sys.argv[1]), sys.argv[2:]))
+
+
+def serve(workload):
     os.umask(0)
-    workload = Workload(int(sys.argv[1]), sys.argv[2:])
     workload.moved()
     for line in sys.stdin:
         words = line.split()
@@ -440,4 +443,5 @@ def main():
             sys.exit(3)
 
 
-main()
+if __name__ == '__main__':
+    main()
