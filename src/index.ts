@@ -1,8 +1,9 @@
 // The public interface for programs: volumes and their points, storages to keep them in, the file system
-// in them, and images. Re-exports only; what is not here may change without notice.
+// in them, images, and writers for backups. Re-exports only; what is not here may change without notice.
 
 export { type ErrorCode, hasCode, UmbraError } from './base/errors.ts'
 export type { BlockRange } from './base/units.ts'
+export { connectWriter } from './daemon/writer-line.ts'
 export { Ext4, formatExt4 } from './ext4/ext4.ts'
 export type { FileSystem } from './ext4/file-system.ts'
 export { applyToRaw } from './image/apply.ts'
@@ -18,6 +19,15 @@ export { volumeSource } from './image/volume-source.ts'
 export { applyToVolume, importToVolume } from './image/volume-target.ts'
 export type { ChangedRange, ComparedPoints, FileChange } from './shadow/changed-files/file-change.ts'
 export { changedFiles, changedRanges, FileComparison } from './shadow/changed-files/file-comparison.ts'
+export type { WriterMetadata } from './shadow/documents/writer-metadata.ts'
+export { localPort } from './shadow/writers/local-port.ts'
+export { MetadataBuilder } from './shadow/writers/metadata-builder.ts'
+export type { WriterService } from './shadow/writers/serve-writer.ts'
+export { Writer } from './shadow/writers/writer.ts'
+export type { ComponentContext, WriterContext } from './shadow/writers/writer-context.ts'
+export { WriterFailure } from './shadow/writers/writer-failure.ts'
+export type { WriterEvent, WriterReply, WriterRequest } from './shadow/writers/writer-messages.ts'
+export type { WriterPort } from './shadow/writers/writer-port.ts'
 export type { BlockDevice } from './storage/block-device.ts'
 export type { BlockStorage } from './storage/block-storage.ts'
 export { FileStorage } from './storage/file-storage.ts'

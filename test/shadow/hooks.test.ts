@@ -264,6 +264,27 @@ test('a hook in the style of fsfreeze-hook.d is called with freeze and thaw alon
   await failing.deliver(request({ event: 'backup-shutdown' }), 5000)
 })
 
+test('hooks freeze in the order of their names, one after another, and thaw in reverse', async (t) => {
+  const folder = tempFolder(t)
+  const log = join(folder, '.log')
+  const body = (name: string) =>
+    `[ "$1" = identify ] && exit 1; echo "${name} $1" >> '${log}'; sleep 0.1; echo "${name} done" >> '${log}'`
+  for (const name of ['30-c', '10-a', '20-b']) hook(folder, name, body(name))
+  const ports = await new HookFolders(() => [folder]).ports()
+  const shuffled = [ports[1], ports[2], ports[0]] as typeof ports
+  const tell = async (event: 'freeze' | 'thaw') => {
+    writeFileSync(log, '')
+    const replies = await Promise.all(shuffled.map((port) => port.deliver(request({ event }), 20_000)))
+    t.ok(replies.every(({ result }) => result === 'ok'))
+    return readFileSync(log, 'utf8').trim().split('\n')
+  }
+  await Promise.all(ports.map((port) => port.deliver(request({ event: 'identify' }), 20_000)))
+  const order = (names: readonly string[], event: string) =>
+    names.flatMap((name) => [`${name} ${event}`, `${name} done`])
+  t.alike(await tell('freeze'), order(['10-a', '20-b', '30-c'], 'freeze'))
+  t.alike(await tell('thaw'), order(['30-c', '20-b', '10-a'], 'thaw'))
+})
+
 test('a hook is thawed when the process that froze it is killed', async (t) => {
   const folder = tempFolder(t)
   const log = join(folder, 'log')

@@ -7,6 +7,7 @@
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
+import { HookOrder } from './hook-order.ts'
 import { type HookOptions, HookPort } from './hook-port.ts'
 import { trustedPath } from './trusted-path.ts'
 import type { WriterPort, WriterSource } from './writer-port.ts'
@@ -47,6 +48,7 @@ function isExecutable(path: string): boolean {
 export class HookFolders implements WriterSource {
   readonly #folders: () => readonly string[] | Promise<readonly string[]>
   readonly #options: HookOptions
+  readonly #order = new HookOrder()
   #ports = new Map<string, HookPort>()
 
   /** @param folders the system's first, then those of the mounts; one given twice counts once */
@@ -58,9 +60,12 @@ export class HookFolders implements WriterSource {
   /** @throws UmbraError as listHooks() */
   async ports(): Promise<readonly WriterPort[]> {
     const hooks = [...new Set(await this.#folders())].flatMap(listHooks)
-    this.#ports = new Map(
-      hooks.map((hook) => [hook, this.#ports.get(hook) ?? new HookPort(hook, this.#options)]),
-    )
+    this.#ports = new Map(hooks.map((hook) => [hook, this.#ports.get(hook) ?? this.#portOf(hook)]))
     return [...this.#ports.values()]
+  }
+
+  #portOf(hook: string): HookPort {
+    const index = (): number => [...this.#ports.keys()].indexOf(hook)
+    return new HookPort(hook, { ...this.#options, place: { order: this.#order, index } })
   }
 }

@@ -14,6 +14,7 @@ import { validateWriterReply } from '../documents/validate-writer-message.ts'
 import { WRITER_METADATA_FORMAT, type WriterMetadata } from '../documents/writer-metadata.ts'
 import { FreezeGuard } from './freeze-guard.ts'
 import { failureOfExit } from './hook-exit.ts'
+import type { HookOrder } from './hook-order.ts'
 import { MetadataBuilder } from './metadata-builder.ts'
 import { type CommandEnd, runCommand } from './run-command.ts'
 import { trustedPath } from './trusted-path.ts'
@@ -26,6 +27,8 @@ export const PLAIN_HOOK_CLASS_ID = 'b3c9a5d0-7f0e-4c55-9f26-3a0f6f1f3c01'
 export interface HookOptions {
   /** What hooks say on standard error. */
   readonly onLine?: (hook: string, line: string) => void
+  /** Its place among hooks that are frozen and thawed together. */
+  readonly place?: { readonly order: HookOrder; readonly index: () => number }
 }
 
 export class HookPort implements WriterPort {
@@ -44,16 +47,27 @@ export class HookPort implements WriterPort {
   }
 
   /** @throws UmbraError TIMED_OUT, UNAVAILABLE, INVALID_DOCUMENT, BAD_STATE, NOT_PERMITTED */
-  async deliver(request: WriterRequest, timeoutMs: number): Promise<WriterReply> {
+  deliver(request: WriterRequest, timeoutMs: number): Promise<WriterReply> {
+    const { place } = this.#options
+    const { event, sessionId } = request
+    if (place === undefined || (event !== 'freeze' && event !== 'thaw'))
+      return this.#deliver(request, timeoutMs)
+    const index = event === 'freeze' ? place.index() : -place.index()
+    return place.order.run(`${event} ${sessionId}`, index, (waitedMs) =>
+      this.#deliver(request, Math.max(1, timeoutMs - Math.ceil(waitedMs))),
+    )
+  }
+
+  /** Sessions that are frozen stay guarded: the guards run when this process ends. */
+  close(): void {}
+
+  async #deliver(request: WriterRequest, timeoutMs: number): Promise<WriterReply> {
     const program = trustedPath(this.origin)
     const told = { ...request, timeoutMs }
     if (told.event === 'identify') return this.#identify(program, told)
     if (this.#style === undefined) await this.#identify(program, { ...told, event: 'identify' })
     return this.#style?.isPlain ? this.#deliverPlain(program, told) : this.#deliverEvent(program, told)
   }
-
-  /** Sessions that are frozen stay guarded: the guards run when this process ends. */
-  close(): void {}
 
   async #identify(program: string, request: WriterRequest): Promise<WriterReply> {
     const version = versionOf(program)
