@@ -1,7 +1,7 @@
 // How shadow copies end: a requester that dies at any step, a failed commit in one volume of several, a
 // daemon that is killed, and what stays of each context.
 
-// deadline 240
+// deadline 400
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
