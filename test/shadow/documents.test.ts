@@ -346,12 +346,14 @@ test('row 57: a manifest whose paths lead out of its folder is refused', (t) => 
     baseBackupId: null,
     chain: ['b1'],
     snapshotSetId: null,
+    volumes: [],
     images: [],
     writers: [],
     documents: [{ file: 'backup-components.json', sizeBytes: 1, sha256: 'a'.repeat(64) }],
     fileIndex: null,
     restoreCommands: [],
     isPartial: false,
+    notes: [],
     laterVersion: true,
   }
   t.execution(() => validateManifest(manifest))

@@ -14,8 +14,9 @@ export function validateManifest(value: unknown): Manifest {
   if (manifest.chain.at(-1) !== manifest.id) {
     throw new UmbraError('INVALID_DOCUMENT', `The manifest: its chain does not end with ${manifest.id}`)
   }
-  const files = [...manifest.images, ...manifest.documents]
-  if (manifest.fileIndex) files.push(manifest.fileIndex as (typeof files)[number])
+  const sidecars = manifest.images.flatMap(({ sidecar }) => (sidecar ? [sidecar] : []))
+  const files: StoredFile[] = [...manifest.images, ...sidecars, ...manifest.documents]
+  if (manifest.fileIndex) files.push(manifest.fileIndex)
   for (const file of files) checkInside(file, 'The manifest')
   return manifest
 }

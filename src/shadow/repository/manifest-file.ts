@@ -6,12 +6,11 @@
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { Ajv, type ValidateFunction } from 'ajv'
 import { UmbraError } from '../../base/errors.ts'
 import { MIB } from '../../base/units.ts'
 import { hostCall } from '../../image/host-file.ts'
+import { validateFileEntry, validateManifest } from '../documents/validate-manifest.ts'
 import type { FileEntry, Manifest } from './manifest.ts'
-import { FILE_ENTRY_SCHEMA, MANIFEST_SCHEMA } from './manifest-schema.ts'
 
 export const MANIFEST_NAME = 'manifest.json'
 /** A manifest grows with the components, not with their files. */
@@ -20,10 +19,6 @@ const MANIFEST_MAX_BYTES = 256 * MIB
 /** A file with very many ranges has a long line. */
 const LINE_MAX_BYTES = 256 * MIB
 const NEWLINE = 10
-
-const ajv = new Ajv({ allowUnionTypes: true })
-const isManifest: ValidateFunction<Manifest> = ajv.compile<Manifest>(MANIFEST_SCHEMA)
-const isFileEntry: ValidateFunction<FileEntry> = ajv.compile<FileEntry>(FILE_ENTRY_SCHEMA)
 
 export function encodeManifest(manifest: Manifest): Buffer {
   const checksum = checksumOf(manifest)
@@ -50,9 +45,14 @@ export function readManifest(folder: string, id: string): Manifest {
   if (typeof parsed !== 'object' || parsed === null) throw bad(path, 'is no manifest')
   const { checksum, ...rest } = parsed as Record<string, unknown>
   if (checksum !== checksumOf(rest)) throw bad(path, 'does not match its checksum')
-  if (!isManifest(rest)) throw bad(path, `is malformed: ${ajv.errorsText(isManifest.errors)}`)
-  if (rest.id !== id) throw bad(path, `is the manifest of ${rest.id}`)
-  return rest
+  let manifest: Manifest
+  try {
+    manifest = validateManifest(rest)
+  } catch (error) {
+    throw bad(path, `is malformed: ${(error as Error).message}`)
+  }
+  if (manifest.id !== id) throw bad(path, `is the manifest of ${manifest.id}`)
+  return manifest
 }
 
 /** Every line of a backup's index of files, read piece by piece. @throws UmbraError INVALID_DOCUMENT, ENOENT */
@@ -87,8 +87,7 @@ function parseEntry(line: string, path: string, lineNumber: number): FileEntry {
   } catch {
     throw bad(path, `is not JSON in line ${lineNumber}`)
   }
-  if (isFileEntry(parsed)) return parsed
-  throw bad(path, `is malformed in line ${lineNumber}`)
+  return validateFileEntry(parsed, `${path}, line ${lineNumber}`)
 }
 
 function checksumOf(manifest: unknown): string {
