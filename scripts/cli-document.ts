@@ -26,7 +26,8 @@ added; those listed here stay. Long work shows a progress bar when a person watc
 nothing half made left behind.
 
 Environment: \`UMBRA_RUNTIME_DIR\` is the folder of control sockets and logs (else /run/umbra,
-$XDG_RUNTIME_DIR/umbra or /tmp/umbra-UID), \`UMBRA_NATIVE\` the path of the native addon, \`UMBRA_LOG\` the daemon's log
+$XDG_RUNTIME_DIR/umbra or /tmp/umbra-UID), \`UMBRA_CONFIG_DIR\` that of hooks and configured writers (else /etc/umbra for root,
+~/.config/umbra), \`UMBRA_NATIVE\` the path of the native addon, \`UMBRA_LOG\` the daemon's log
 level, \`UMBRA_DEBUG=1\` prints where an error comes from.
 `
 

@@ -69,8 +69,19 @@ const STATUS: readonly Field[] = [
   ['events', 'array', `the last 8 ${EVENTS}`],
 ]
 
+const WRITER_STATUS: readonly Field[] = [
+  ['classId', 'string', 'UUID of its kind'],
+  ['instanceId', 'string', 'UUID, new at each start of the writer'],
+  ['name', 'string', 'its name; where it comes from if it did not identify itself'],
+  ['instanceName', 'string', 'tells the instances of one kind apart; may be empty'],
+  ['state', 'string', "one of VSS's writer states, `stable` where nothing is under way"],
+  ['result', 'string', '`ok`, or how its last event failed'],
+  ['message', 'string | null', 'what it said to that'],
+]
+
 export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
   create: {
+    note: 'with `--from` also `dataBytes`, `point` (null) and `converted`: why the file system was copied into a fresh one, or null',
     fields: [
       ['volume', 'string', 'path of the new file'],
       ['uuid', 'string', "the volume's UUID"],
@@ -187,6 +198,39 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       ['zeroBytes', 'number', 'zeroed'],
     ],
   },
+  'writer list': {
+    list: true,
+    fields: [
+      ['status', 'object', 'as `writer status` prints it'],
+      ['metadata', 'object | null', 'as `writer metadata` prints it; null where it did not identify itself'],
+      ['origin', 'string', "the hook's path, or the name of the configuration or of the connected process"],
+    ],
+  },
+  'writer status': { list: true, fields: WRITER_STATUS },
+  'writer metadata': {
+    list: true,
+    note: 'the metadata documents, `schemas/writer-metadata.schema.json`',
+    fields: [
+      ['format', 'string', '`umbra-writer-metadata-1`'],
+      ['identity', 'object', '`{classId, instanceId, name, instanceName, usage, source, version}`'],
+      ['backupSchema', 'array', 'what it can do besides full backups'],
+      ['freezeLevel', 'string', '`front-end`, `back-end` or `system`'],
+      ['freezeTimeoutMs', 'number', 'from Freeze to Thaw'],
+      ['restoreMethod', 'object', '`{method, serviceName, writerRestore, rebootRequired}`'],
+      ['alternateLocationMappings', 'array', 'where file sets may be restored to'],
+      ['excludeFiles', 'array', 'what no backup saves'],
+      ['excludeFromSnapshotFiles', 'array', 'what is deleted from the shadow copy'],
+      ['components', 'array', 'its components with their file sets'],
+    ],
+  },
+  'writer add': {
+    fields: [
+      ['name', 'string', 'name of the configuration'],
+      ['kind', 'string', '`script`, `postgresql`, `mariadb`, `redis` or `sqlite`'],
+      ['path', 'string', 'its file'],
+    ],
+  },
+  'writer remove': { fields: [['removed', 'string', 'name of the configuration']] },
   check: {
     fields: [
       ['volume', 'string', 'path of the volume file'],

@@ -97,12 +97,22 @@ const LIFE = [
   ['status', 'v'],
   ['check', 'v'],
   ['resize', 'v', '--size', '300M'],
+  ['writer', 'add', 'pages', 'pages.json'],
+  ['writer', 'list'],
+  ['writer', 'status', 'pages'],
+  ['writer', 'metadata', 'pages'],
+  ['writer', 'remove', 'pages'],
   ['doctor'],
 ] as const
 
 test('what commands print with --json is what the table says', requires('root', '/dev/fuse'), async (t) => {
   const folder = tempFolder(t)
   mkdirSync(join(folder, 'mnt'))
+  // A coordinator and writers of the test's own, and an early end for them.
+  process.env['UMBRA_CONFIG_DIR'] = join(folder, 'config')
+  process.env['UMBRA_RUNTIME_DIR'] = join(folder, 'run')
+  process.env['UMBRA_COORDINATOR_IDLE_MS'] = '1000'
+  writeFileSync(join(folder, 'pages.json'), '{"kind": "script", "components": [{"name": "pages"}]}')
   t.teardown(() => umbra(['unmount', '--force', join(folder, 'mnt')], { check: false }), { order: -1 })
   const seen = new Set<string>()
   for (const args of LIFE) {
