@@ -31,19 +31,19 @@ export function checkHooksFolder({ hooks, mountPoint }: MountedOptions, mayBeInV
     throw new UmbraError('INVALID_ARGUMENT', `Not a folder: ${hooks}`, { hooks })
   }
   for (let at = folder; ; at = dirname(at)) {
-    refuseWritable(hooks, at)
+    refuseWritable(hooks, at, at === folder)
     if (at === dirname(at)) return
   }
 }
 
 /** In a folder with the sticky bit others cannot replace what is not theirs; the hooks' own may not be one. */
-function refuseWritable(hooks: string, folder: string): void {
+function refuseWritable(hooks: string, folder: string, isItself: boolean): void {
   const { mode, uid } = statSync(folder)
   const isOurs = uid === 0 || uid === process.geteuid?.()
-  const isShared = (mode & OTHERS_WRITE) !== 0 && !(folder !== hooks && (mode & STICKY) !== 0)
+  const isShared = (mode & OTHERS_WRITE) !== 0 && (isItself || (mode & STICKY) === 0)
   if (isOurs && !isShared) return
   throw new UmbraError(
     'NOT_PERMITTED',
-    `Hooks in ${hooks} would run as you, but others may write ${folder === hooks ? 'it' : folder}`,
+    `Hooks in ${hooks} would run as you, but others may write ${isItself ? 'it' : folder}`,
   )
 }
