@@ -10,7 +10,7 @@ import { convertedSizeBytes, convertFileSystem } from '../ext4/import/conversion
 import { recoverFileSystem } from '../ext4/import/recovery.ts'
 import { ReplayedSource } from '../ext4/import/replayed-source.ts'
 import { SourceFileSystem } from '../ext4/import/source-file-system.ts'
-import { isExtFamily, readSourceGeometry } from '../ext4/import/source-superblock.ts'
+import { isExtFamily, readSourceGeometry, type SourceGeometry } from '../ext4/import/source-superblock.ts'
 import { type ApplyResult, applyToRaw } from '../image/apply.ts'
 import type { ImageChain } from '../image/chain.ts'
 import { importToDevice, withChain } from '../image/import.ts'
@@ -34,6 +34,11 @@ export interface Imported {
   } | null
 }
 
+export interface ForeignImported extends Imported {
+  /** Why the file system was copied into a fresh one; null: its blocks are those of the image. */
+  readonly converted: string | null
+}
+
 /** @throws UmbraError WRONG_BASE, BAD_IMAGE, ALREADY_EXISTS, OUT_OF_SPACE, ABORTED */
 export function importChain(paths: readonly string[], target: string, work: LongWork): Promise<Imported> {
   return withChain(paths, work, async (chain) => {
@@ -54,10 +59,11 @@ export function importForeign(
   paths: readonly string[],
   target: string,
   options: LongWork & { sizeBytes?: number | undefined },
-): Promise<Imported> {
+): Promise<ForeignImported> {
   return withChain(paths, { ...options, foreign: true }, async (chain) => {
     const geometry = isExtFamily(chain) ? readSourceGeometry(chain) : undefined
-    if (geometry?.conversion !== undefined) return importConverted(chain, target, options)
+    const converted = geometry ? conversionReason(chain, geometry) : null
+    if (converted !== null) return importConverted(chain, target, options, converted)
     const sizeBytes = options.sizeBytes ?? chain.sizeBytes
     let dataBytes = 0
     const made = await makeVolumeFile(target, sizeBytes, async (volume) => {
@@ -66,21 +72,28 @@ export function importForeign(
       recoverFileSystem(volume)
       await volume.commit()
     })
-    return { ...made, dataBytes, point: null }
+    return { ...made, dataBytes, point: null, converted }
   })
+}
+
+function conversionReason(chain: ImageChain, geometry: SourceGeometry): string | null {
+  if (geometry.conversion !== undefined) return geometry.conversion
+  const files = new SourceFileSystem(ReplayedSource.open(chain))
+  return files.hasBlockMaps() ? 'it has files mapped by blocks, not extents' : null
 }
 
 async function importConverted(
   chain: ImageChain,
   target: string,
   options: LongWork & { sizeBytes?: number | undefined },
-): Promise<Imported> {
+  converted: string,
+): Promise<ForeignImported> {
   const files = new SourceFileSystem(ReplayedSource.open(chain))
   const sizeBytes = options.sizeBytes ?? convertedSizeBytes(files)
   const made = await makeVolumeFile(target, sizeBytes, async (volume) => {
     await convertFileSystem(files, volume, options)
   })
-  return { ...made, dataBytes: chain.sizeBytes, point: null }
+  return { ...made, dataBytes: chain.sizeBytes, point: null, converted }
 }
 
 /**

@@ -115,7 +115,8 @@ for (const [name, args, isConverted] of isLong ? [...LAYOUTS, ...MORE_LAYOUTS] :
     await makeImage(at('image'), args)
     const tree = await fill(t, at('image'), seed, isLong ? 1200 : 100)
     assertClean(t, at('image'), 'the image')
-    await importForeign([at('image')], at('volume'), {})
+    const { converted } = await importForeign([at('image')], at('volume'), {})
+    t.is(converted !== null, isConverted, converted ?? 'served in place')
     await exportRaw(at('volume'), at('out'))
     assertClean(t, at('out'), 'what was made of it')
     const made = await kernelTree(t, at('out'))
@@ -257,6 +258,25 @@ test('the kernel writes on an exported image, which is taken in again', NEEDS, a
     assertSameTree(t, tree, await kernelTree(t, at('again')), `round ${round}: the same tree again`)
     await run('rm', [at('again')])
   }
+})
+
+test('a file mapped by blocks in a file system with extents has it converted', NEEDS, async (t) => {
+  const folder = tempFolder(t)
+  const at = (file: string): string => join(folder, file)
+  await makeImage(at('image'), ['-t', 'ext4', '-b', '4096'])
+  const loop = await mountLoop(t, at('image'), 'rw')
+  writeFileSync(join(loop.folder, 'mapped'), 'm'.repeat(30_000))
+  writeFileSync(join(loop.folder, 'other'), 'o'.repeat(30_000))
+  await run('sync', ['-f', loop.folder])
+  await run('chattr', ['-e', join(loop.folder, 'mapped')])
+  await loop.unmount()
+  const expected = await kernelTree(t, at('image'))
+  const { converted } = await importForeign([at('image')], at('volume'), {})
+  t.is(converted, 'it has files mapped by blocks, not extents')
+  await exportRaw(at('volume'), at('out'))
+  assertClean(t, at('out'), 'what was made of it')
+  const made = await kernelTree(t, at('out'))
+  assertSameTree(t, withoutLostFound(expected), withoutLostFound(made), 'the same tree', NOT_CONVERTED)
 })
 
 test('what cannot be read is refused by name', NEEDS, async (t) => {

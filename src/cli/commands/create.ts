@@ -21,7 +21,7 @@ export function createCommand(): Command {
   return withPolicyOptions(
     create
       .option('--size <SIZE>', 'size of the file system in it, 1M to 16T, for example 10G')
-      .option('--from <IMAGE>', 'fill it from an ext4 image of any tool (raw or qcow2)')
+      .option('--from <IMAGE>', 'fill it from an ext2, ext3 or ext4 image of any tool (raw or qcow2)')
       .option('--label <TEXT>', "the file system's label, at most 16 bytes"),
   )
     .option('--json', 'print as JSON')
@@ -41,6 +41,8 @@ export function createCommand(): Command {
         await using control = await openControl(path, { write: true })
         await control.volume.policy(policyChange(options, made.sizeBytes))
       }
-      printResult(options, made, () => `${path}: ${formatSize(made.sizeBytes)}`)
+      const converted = 'converted' in made && made.converted !== null ? made.converted : undefined
+      const how = converted === undefined ? '' : `; copied into a fresh file system, because ${converted}`
+      printResult(options, made, () => `${path}: ${formatSize(made.sizeBytes)}${how}`)
     })
 }

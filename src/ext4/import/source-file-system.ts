@@ -18,8 +18,8 @@ import {
   isUnwritten,
   nodeDepth,
 } from '../extent-node.ts'
-import { GD, SUPERBLOCK_OFFSET_BYTES } from '../format.ts'
-import { INODE_FLAG, Inode } from '../inode.ts'
+import { GD, INODE, SUPERBLOCK_OFFSET_BYTES } from '../format.ts'
+import { INODE_FLAG, Inode, ROOT_INO, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../inode.ts'
 import { decodeInode, decodeInodeFields } from '../inode-record.ts'
 import { decodeXattrArea, decodeXattrBlock, type Xattr } from '../xattr-block.ts'
 import { visitMappedBlocks } from './block-map.ts'
@@ -97,6 +97,24 @@ export class SourceFileSystem {
     const { inodesPerGroup, inodeSizeBytes, blockSizeBytes } = this.geometry
     const group = Math.floor((ino - 1) / inodesPerGroup)
     return this.#tableOf(group) * blockSizeBytes + ((ino - 1) % inodesPerGroup) * inodeSizeBytes
+  }
+
+  /**
+   * Whether a file is mapped by blocks though the file system has extents (it was once ext3): asks every
+   * inode.
+   */
+  hasBlockMaps(): boolean {
+    const { inodesPerGroup, inodeSizeBytes, blockSizeBytes, groupCount, firstInode } = this.geometry
+    const table = new Uint8Array(inodesPerGroup * inodeSizeBytes)
+    for (let group = 0; group < groupCount; group++) {
+      this.#source.readSync(this.#tableOf(group) * blockSizeBytes, table.length, table, 0)
+      for (let i = 0; i < inodesPerGroup; i++) {
+        const ino = group * inodesPerGroup + i + 1
+        if (ino < firstInode && ino !== ROOT_INO) continue
+        if (isBlockMapped(table, i * inodeSizeBytes)) return true
+      }
+    }
+    return false
   }
 
   /** The runs of a file, directory or slow symbolic link, in order. @throws UmbraError CORRUPT */
@@ -244,4 +262,13 @@ export class SourceFileSystem {
   #corrupt(what: string): UmbraError {
     return new UmbraError('CORRUPT', `Cannot read the file system that is taken in: ${what}`)
   }
+}
+
+/** Of a raw record: in use, and of a kind that has blocks. */
+function isBlockMapped(table: Uint8Array, at: number): boolean {
+  const type = read16(table, at + INODE.MODE) & S_IFMT
+  if (type === 0 || read16(table, at + INODE.LINKS) === 0) return false
+  if (read32(table, at + INODE.FLAGS) & INODE_FLAG.EXTENTS) return false
+  const isLongLink = type === S_IFLNK && read32(table, at + INODE.SIZE) > FAST_TARGET_MAX_BYTES
+  return type === S_IFREG || type === S_IFDIR || isLongLink
 }
