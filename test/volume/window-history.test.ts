@@ -10,7 +10,7 @@ import { chosenSeed, Random } from '../support/random.ts'
 import { type Step, VolumeHistory } from '../support/volume-history.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
-const HISTORY_COUNT = isLong ? 3000 : 200
+const HISTORY_COUNT = isLong ? 3000 : 120
 /** brittle's own 30 s are too few on a busy machine. */
 const LIMIT = { timeout: isLong ? 3_600_000 : 300_000 }
 

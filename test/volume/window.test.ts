@@ -8,6 +8,7 @@ import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { dropAutoReleased } from '../../src/volume/auto-release.ts'
 import { checkVolume } from '../../src/volume/check.ts'
 import { delta } from '../../src/volume/delta.ts'
+import { growVolume } from '../../src/volume/grow-volume.ts'
 import { SHADOW_ATTRIBUTES, type ShadowProperties } from '../../src/volume/points.ts'
 import { FEATURE_SHADOWS, FEATURE_WINDOWS } from '../../src/volume/superblock.ts'
 import { chooseSuperblock } from '../../src/volume/superblock-slots.ts'
@@ -554,5 +555,33 @@ test('row 30: a window takes no more room than snapshots may have, and the live 
     ['before', 'second'],
   )
   await volume.close()
+  t.is(faultsOf(storage), '')
+})
+
+test('a window list stays right when the volume grows, also by a level', async (t) => {
+  const storage = new MemoryStorage()
+  const volume = await Volume.create(storage, { sizeBytes: 3000 * BLOCK })
+  const shadow = await volume.cutUnsealed('shadow', shadowOf())
+  write(shadow.device, 10, 5, 2)
+  write(shadow.device, 2999, 1, 2)
+  await shadow.seal()
+  write(volume, 12, 1, 3)
+  await volume.deleteSnapshot('shadow', { keepBookmark: true })
+  await volume.close()
+  await growVolume(storage, 100_000 * BLOCK)
+  const again = await Volume.open(storage)
+  write(again, 90_000, 1, 4)
+  const later = await again.createSnapshot('later')
+  t.alike(
+    [...delta(again.nodes, again.point('shadow'), later)],
+    [
+      { kind: 'zero', blockIndex: 10, blockCount: 2 },
+      { kind: 'data', blockIndex: 12, blockCount: 1 },
+      { kind: 'zero', blockIndex: 13, blockCount: 2 },
+      { kind: 'zero', blockIndex: 2999, blockCount: 1 },
+      { kind: 'data', blockIndex: 90_000, blockCount: 1 },
+    ],
+  )
+  await again.close()
   t.is(faultsOf(storage), '')
 })
