@@ -1,7 +1,11 @@
 // A requester in a process of its own, to be killed: goes through a backup against the real coordinator,
 // says after each call that it has returned, and stops for ever after the one it was told.
 
-import { connectCoordinator } from '../../src/daemon/coordinator-client.ts'
+/** What was built, as the command line runs it: it starts faster, and so does what it starts. */
+const built = new URL('../../dist/daemon/coordinator-client.js', import.meta.url)
+const { connectCoordinator } = (await import(
+  built.href
+)) as typeof import('../../src/daemon/coordinator-client.ts')
 
 const { volumes, stopAfter, context } = JSON.parse(process.argv[2] ?? '{}')
 
