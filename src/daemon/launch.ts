@@ -55,8 +55,8 @@ export async function launchProgram(program: string, args: readonly string[]): P
   const isCompiled = import.meta.url.endsWith('.js')
   const entry = new URL(`./${program}.${isCompiled ? 'js' : 'ts'}`, import.meta.url)
   const child = fork(fileURLToPath(entry), [...args], {
-    // From source, the loader of TypeScript is found from the working folder.
-    ...(isCompiled ? { cwd: '/' } : {}),
+    // From source, the loader of TypeScript is found from the working folder; what is compiled needs none.
+    ...(isCompiled ? { cwd: '/', execArgv: [] } : {}),
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })
