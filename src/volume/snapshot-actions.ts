@@ -13,6 +13,7 @@ import { BUCKETS_MAX, type DeadList, EMPTY_DEAD_LIST } from './dead-list.ts'
 import type { ShadowProperties, SnapshotSizes, TreeRoot, WindowRuns } from './points.ts'
 import type { Room } from './room.ts'
 import { emptyRoot } from './small-object.ts'
+import { CLIENT_ACCESSIBLE_MAX, isClientAccessible } from './space-policy.ts'
 import type { ListPointer } from './superblock.ts'
 import type { VolumeState } from './volume-state.ts'
 import type { WindowBlocks } from './window-blocks.ts'
@@ -66,6 +67,7 @@ export class SnapshotActions {
   createSnapshot(name: string, shadow: ShadowProperties | null, isSealed = true): PointRecord {
     this.checkNew(name)
     this.#checkCount()
+    if (isClientAccessible(shadow)) this.#checkClientAccessible()
     this.#room.ensure(RECORD_BLOCKS, 0, false)
     const { state } = this.#begin()
     state.deadList.settle()
@@ -95,6 +97,18 @@ export class SnapshotActions {
     throw new UmbraError(
       'LIMIT_EXCEEDED',
       `The volume has ${catalog.snapshots.length} snapshots, the most that its policy allows, and all of them are protected`,
+    )
+  }
+
+  #checkClientAccessible(): void {
+    const { policy, catalog } = this.#state
+    if (catalog.shadowCount < CLIENT_ACCESSIBLE_MAX) return
+    const all = catalog.snapshots.filter(({ shadow }) => isClientAccessible(shadow))
+    if (all.length < CLIENT_ACCESSIBLE_MAX) return
+    if (policy.whenFull === 'evict-oldest' && all.some((record) => !record.pinned)) return
+    throw new UmbraError(
+      'LIMIT_EXCEEDED',
+      `The volume has ${all.length} client-accessible shadow copies, the most, and all of them are protected`,
     )
   }
 

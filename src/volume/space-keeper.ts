@@ -12,7 +12,7 @@ import type { PointRecord } from './catalog.ts'
 import type { SpaceEvent, SpaceFault } from './points.ts'
 import { FREEING_RESERVE_BLOCKS, type LimitKeeper } from './room.ts'
 import { SpaceLog } from './space-log.ts'
-import { checkPolicy, type SpacePolicy } from './space-policy.ts'
+import { CLIENT_ACCESSIBLE_MAX, checkPolicy, isClientAccessible, type SpacePolicy } from './space-policy.ts'
 import type { VolumePoints } from './volume-points.ts'
 import type { VolumeState } from './volume-state.ts'
 
@@ -30,7 +30,7 @@ export interface KeeperHost {
   drain(): Promise<void>
 }
 
-type Reason = 'limit' | 'count' | 'host'
+type Reason = 'limit' | 'count' | 'clients' | 'host'
 
 /** So many in one cut; the next commit goes on. */
 const EVICTIONS_PER_CUT = 16
@@ -171,13 +171,18 @@ export class SpaceKeeper implements LimitKeeper {
     if (deadBlocks > limitBlocks) return 'limit'
     const isTooMany =
       policy.snapshotCountLimit !== null && catalog.snapshots.length > policy.snapshotCountLimit
-    return isTooMany ? 'count' : undefined
+    if (isTooMany) return 'count'
+    if (catalog.shadowCount <= CLIENT_ACCESSIBLE_MAX) return undefined
+    const clients = catalog.snapshots.filter(({ shadow }) => isClientAccessible(shadow)).length
+    return clients > CLIENT_ACCESSIBLE_MAX ? 'clients' : undefined
   }
 
   /** One too many is never the one that was just taken; nothing goes that would free nothing. */
   #next(reason: Reason | undefined): PointRecord | undefined {
     if (reason === undefined || (reason === 'limit' && this.#isStuck)) return undefined
-    return this.#host.points().nextToEvict(reason === 'count')
+    const points = this.#host.points()
+    if (reason === 'clients') return points.nextToEvict(true, ({ shadow }) => isClientAccessible(shadow))
+    return points.nextToEvict(reason === 'count')
   }
 
   /** @returns false where even deleting finds no room */
@@ -201,7 +206,7 @@ export class SpaceKeeper implements LimitKeeper {
           : 'there are more than there may be'
     this.log.add({
       kind: 'evicted',
-      message: `Snapshot ${JSON.stringify(record.name)} was dropped: ${why}; ${formatSize(freedBytes)} freed, a bookmark is left`,
+      message: `Snapshot ${JSON.stringify(record.name)} was dropped: ${why}; ${formatSize(freedBytes)} freed${record.isSealed ? ', a bookmark is left' : ''}`,
       snapshot: record.name,
       ...this.#figures(),
     })

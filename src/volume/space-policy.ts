@@ -7,6 +7,7 @@
 
 import { UmbraError } from '../base/errors.ts'
 import { MIB } from '../base/units.ts'
+import { SHADOW_ATTRIBUTES, type ShadowProperties } from './points.ts'
 
 /** Drop the oldest snapshots for live writes, or refuse live writes for the snapshots. */
 export type WhenFull = 'evict-oldest' | 'protect'
@@ -25,6 +26,8 @@ export const DEFAULT_POLICY: SpacePolicy = {
   snapshotCountLimit: null,
 }
 
+/** Client-accessible shadow copies that a volume has at most, as VSS has it. */
+export const CLIENT_ACCESSIBLE_MAX = 64
 /** Below it the reserve for deletes and a transaction's metadata would be most of the limit. */
 export const SNAPSHOT_LIMIT_MIN_BYTES = 16 * MIB
 const FLAG_PROTECT = 1
@@ -34,6 +37,11 @@ export interface PolicyFields {
   readonly snapshotLimitBytes: number
   readonly snapshotCountLimit: number
   readonly policyFlags: number
+}
+
+/** Whether it is one of those that are limited to CLIENT_ACCESSIBLE_MAX. */
+export function isClientAccessible(shadow: ShadowProperties | null): boolean {
+  return shadow !== null && (shadow.attributes & SHADOW_ATTRIBUTES.CLIENT_ACCESSIBLE) !== 0
 }
 
 /** @throws UmbraError INVALID_ARGUMENT */

@@ -147,14 +147,18 @@ export class VolumePoints {
   /**
    * The snapshot that goes next when room is needed: the oldest that nobody reads or makes, else the oldest.
    * @param keepNewest not the newest one
+   * @param isMeant only of those
    * @returns undefined when every one that is left is kept
    */
-  nextToEvict(keepNewest = false): PointRecord | undefined {
+  nextToEvict(
+    keepNewest = false,
+    isMeant: (record: PointRecord) => boolean = () => true,
+  ): PointRecord | undefined {
     const { snapshots } = this.#catalog
     const newest = snapshots.at(-1)
     let leased: PointRecord | undefined
     for (const record of snapshots) {
-      if (record.pinned || (keepNewest && record === newest)) continue
+      if (record.pinned || (keepNewest && record === newest) || !isMeant(record)) continue
       if (!this.#leases.isHeld(record.id) && record.isSealed) return record
       leased ??= record
     }

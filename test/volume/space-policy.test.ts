@@ -4,8 +4,10 @@
 import test, { type Assertion } from 'brittle'
 import { hasCode } from '../../src/base/errors.ts'
 import { BLOCK_SIZE_BYTES, GIB, MIB } from '../../src/base/units.ts'
+import { randomUuid } from '../../src/base/uuid.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { checkVolume } from '../../src/volume/check.ts'
+import { SHADOW_ATTRIBUTES } from '../../src/volume/points.ts'
 import { SnapshotDevice } from '../../src/volume/snapshot-device.ts'
 import { DEFAULT_POLICY, type SpacePolicy } from '../../src/volume/space-policy.ts'
 import { Volume } from '../../src/volume/volume.ts'
@@ -391,6 +393,35 @@ test('row 3: a limit for the number of snapshots, none by default', async (t) =>
   const evicted = await volume.spaceKeeper.setPolicy({ whenFull: 'evict-oldest', snapshotCountLimit: 2 })
   t.alike(evicted, ['s4', 's5'])
   await volume.close()
+})
+
+test('row 22: of 65 client-accessible shadow copies the oldest goes, or the last is refused', async (t) => {
+  const { storage, volume, live } = await volumeWith({})
+  const { CLIENT_ACCESSIBLE, PERSISTENT, NO_AUTO_RELEASE } = SHADOW_ATTRIBUTES
+  const attributes = CLIENT_ACCESSIBLE | PERSISTENT | NO_AUTO_RELEASE
+  const shadow = (bits: number) => ({ setId: randomUuid(), setCount: 1, attributes: bits })
+  const count = () =>
+    volume.snapshots().filter(({ shadow }) => (shadow?.attributes ?? 0) & CLIENT_ACCESSIBLE).length
+  await volume.createSnapshot('plain')
+  await volume.createSnapshot('backup', shadow(NO_AUTO_RELEASE))
+  for (let i = 0; i < 64; i++) {
+    writeTagged(volume, live, 0, 4, i)
+    await volume.createSnapshot(`c${i}`, shadow(attributes))
+  }
+  t.is(count(), 64)
+  await volume.pin('c0')
+  await volume.createSnapshot('c64', shadow(attributes))
+  t.is(count(), 64)
+  t.alike(
+    volume.spaceKeeper.log.events.map(({ snapshot }) => snapshot),
+    ['c1'],
+    'the oldest that is not pinned; no other kind counts',
+  )
+  await volume.spaceKeeper.setPolicy({ whenFull: 'protect' })
+  await t.exception(() => volume.createSnapshot('c65', shadow(attributes)), /64 client-accessible/)
+  await volume.createSnapshot('another', shadow(NO_AUTO_RELEASE))
+  await volume.close()
+  assertSound(t, storage)
 })
 
 test('thousands of snapshots over a new limit go in many small steps', async (t) => {
