@@ -3,7 +3,7 @@
 import { Command, Option } from 'commander'
 import { formatSize } from '../../base/units.ts'
 import { volumeAccess } from '../../daemon/backup-surroundings.ts'
-import { connectCoordinator } from '../../daemon/coordinator-client.ts'
+import { LazyCoordinator } from '../../daemon/lazy-coordinator.ts'
 import { BACKUP_TYPES, type BackupType } from '../../shadow/documents/vocabulary.ts'
 import type { Manifest } from '../../shadow/repository/manifest.ts'
 import { type BackupResult, backup } from '../../shadow/requester/backup.ts'
@@ -64,21 +64,13 @@ export function backupCommand(): Command {
     .option('--retry-wait <SECONDS>', 'wait before each', wholeNumber, DEFAULT_RETRIES.waitMs / 1000)
     .option('--json', 'print as JSON')
     .action(async (volumes: string[], options: BackupCommandOptions) => {
-      const coordinator = await connectCoordinator()
-      try {
-        const surroundings = { coordinator, volumes: volumeAccess }
-        const result = await withLongWork('backup', (work) =>
-          backup(surroundings, options.to, {
-            ...backupOptions(volumes, options),
-            ...work,
-            onNote: printNote,
-          }),
-        )
-        printResult(options, summary(result), () => summaryText(result))
-        if (result.manifest.isPartial) process.exitCode = EXIT_PARTIAL
-      } finally {
-        coordinator.close()
-      }
+      using coordinator = new LazyCoordinator()
+      const surroundings = { coordinator, volumes: volumeAccess }
+      const result = await withLongWork('backup', (work) =>
+        backup(surroundings, options.to, { ...backupOptions(volumes, options), ...work, onNote: printNote }),
+      )
+      printResult(options, summary(result), () => summaryText(result))
+      if (result.manifest.isPartial) process.exitCode = EXIT_PARTIAL
     })
 }
 
