@@ -298,3 +298,25 @@ test(
     t.ok(text.stdout.includes('two\\x0alines'), 'with a newline shown')
   },
 )
+
+test('a volume that grew in between', NEEDS, async (t) => {
+  const lab = await makeLab(t, '256M')
+  const first = await lab.mount()
+  for (const name of ['kept', 'changed', 'deleted']) writeFileSync(join(lab.dir, name), name.repeat(3000))
+  await umbra(['snapshot', 'create', lab.dir, 'a'])
+  await first.unmount()
+  await umbra(['resize', lab.volume, '--size', '1G'])
+  await lab.mount()
+  rmSync(join(lab.dir, 'deleted'))
+  writeFileSync(join(lab.dir, 'changed'), 'now')
+  // Directories at the top spread over the groups: some of these are in new ones.
+  for (let i = 0; i < 16; i++) {
+    mkdirSync(join(lab.dir, `folder-${i}`))
+    writeFileSync(join(lab.dir, `folder-${i}`, 'file'), 'x'.repeat(10_000))
+  }
+  await umbra(['snapshot', 'create', lab.dir, 'b'])
+  const told = await umbraJson<Told>(['diff', lab.dir, 'a', 'b', '--files'])
+  t.alike(told.counts, { created: 32, deleted: 1, renamed: 0, changed: 2, touched: 0 }, 'onwards')
+  const back = await umbraJson<Told>(['diff', lab.dir, 'b', 'a', '--files'])
+  t.alike(back.counts, { created: 1, deleted: 32, renamed: 0, changed: 2, touched: 0 }, 'backwards')
+})
