@@ -258,3 +258,12 @@ test('the examples of docs/WRITERS.md', async (t) => {
   )
   t.ok(/^\d{4}$/.test(stamped.components?.[0]?.backupStamp ?? ''))
 })
+
+test('the TypeScript example of docs/WRITERS.md uses what the package exports', (t) => {
+  const text = readFileSync(new URL('../../docs/WRITERS.md', import.meta.url), 'utf8')
+  const [, names = ''] = /import \{([^}]*)\} from 'umbrafs'/.exec(text) ?? []
+  const index = readFileSync(new URL('../../src/index.ts', import.meta.url), 'utf8')
+  const used = names.split(',').map((name) => name.replace('type ', '').trim())
+  t.is(used.length, 4)
+  for (const name of used) t.ok(new RegExp(`\\b${name}\\b`).test(index), name)
+})

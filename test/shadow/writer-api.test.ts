@@ -1,5 +1,6 @@
 // The TypeScript API: what a handler may say in which event, and what the coordinator hears of it.
 
+import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import { type ErrorCode, UmbraError } from '../../src/base/errors.ts'
 import { canonicalText } from '../../src/shadow/documents/canonical-json.ts'
@@ -15,7 +16,9 @@ import {
   type WriterEvent,
   type WriterRequest,
 } from '../../src/shadow/writers/writer-messages.ts'
-import { backupComponent, builder, request, volumeAt } from './sample-documents.ts'
+import { tempFolder } from '../support/temp.ts'
+import { backupComponent, builder, INSTANCE_ID, request, volumeAt } from './sample-documents.ts'
+import { recordedEvents, TestWriter } from './test-writer.ts'
 
 type Handler = (context: WriterContext) => void | Promise<void>
 
@@ -368,5 +371,38 @@ test('where a live file is in the shadow copy', async (t) => {
       volumes: [volumeAt('/mnt'), volumeAt('/mnt/inner', '/recover')],
       backupState: { ...request().backupState, backupType: 'differential' } as WriterRequest['backupState'],
     },
+  )
+})
+
+test('row 71 and 47: the conformance writer as an object', async (t) => {
+  const recordPath = join(tempFolder(t), 'record')
+  const spec = { path: '/mnt/data', filespec: '*', recursive: true }
+  const port = localPort(
+    new TestWriter({
+      name: 'Conformance',
+      instanceId: INSTANCE_ID,
+      components: [{ name: 'data', files: [spec] }],
+      backupSchema: ['incremental', 'last-modify', 'timestamped'],
+      differencedFiles: [{ ...spec, component: 'data', lastModifyTimeMs: 5, event: 'prepare-for-backup' }],
+      stamp: 'stamp {n}',
+      stampEvent: 'prepare-for-backup',
+      blockMs: { thaw: 2000 },
+      recordPath,
+    }),
+  )
+  const reply = await port.deliver(request({ backupState: incremental }), 5000)
+  t.alike(reply.components, [
+    {
+      logicalPath: '',
+      name: 'data',
+      backupStamp: 'stamp 1',
+      differencedFiles: [{ ...spec, lastModifyTimeMs: 5 }],
+    },
+  ])
+  t.absent((await port.deliver(request(), 5000)).components?.[0]?.differencedFiles, 'not in a full')
+  await t.exception(port.deliver(request({ event: 'thaw' }), 100), /did not answer thaw/)
+  t.alike(
+    recordedEvents(recordPath).map(({ event, backupType }) => `${event} ${backupType}`),
+    ['prepare-for-backup incremental', 'prepare-for-backup full', 'thaw full'],
   )
 })
