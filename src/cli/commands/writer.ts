@@ -13,6 +13,7 @@ import type { ComponentMetadata, FileSet, WriterMetadata } from '../../shadow/do
 import { createShippedWriter } from '../../shadow/shipped/shipped-writers.ts'
 import {
   addConfiguredWriter,
+  configurationPath,
   configuredNames,
   removeConfiguredWriter,
   validateConfiguration,
@@ -104,6 +105,7 @@ async function addWriter(
   file: string,
   replace: boolean,
 ): Promise<{ name: string; kind: string; path: string }> {
+  configurationPath(name)
   const what = file === '-' ? 'standard input' : file
   const configuration = validateConfiguration(parseDocument(readInput(file), what), what)
   await createShippedWriter({ name, configuration })
