@@ -7,6 +7,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Assertion } from 'brittle'
+import { withPoints } from '../../src/daemon/point-access.ts'
 import { startChild } from '../support/child.ts'
 import { e2fsck } from '../support/e2fsck.ts'
 import { requires } from '../support/requires.ts'
@@ -16,6 +17,7 @@ import { exportRaw, type Lab, makeLab } from './lab.ts'
 import { beginSet, makeSet, STEPS, type Step } from './shadow-sets.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'python3'), timeout: 240_000 }
+const DAEMON = fileURLToPath(new URL('./shadow-daemon.ts', import.meta.url))
 const REQUESTER = fileURLToPath(new URL('./shadow-requester.ts', import.meta.url))
 
 interface Listed {
@@ -83,7 +85,7 @@ test(
   },
 )
 
-test('row 19: an auto-release shadow goes with its session, also while it is exported', NEEDS, async (t) => {
+test('row 19: an auto-release shadow goes with its session', NEEDS, async (t) => {
   const lab = await makeLab(t, '128M')
   await lab.mount()
   writeFileSync(join(lab.dir, 'file'), Buffer.alloc(1 << 20, 1))
@@ -101,6 +103,71 @@ test('row 19: an auto-release shadow goes with its session, also while it is exp
     [marked.name],
     'a bookmark is left when asked for',
   )
+})
+
+test(
+  'row 19: a shadow that is being read when its session ends goes with the last reader',
+  NEEDS,
+  async (t) => {
+    const lab = await makeLab(t, '128M')
+    await lab.mount()
+    writeFileSync(join(lab.dir, 'file'), 'x')
+    const set = await makeSet(t, [lab.dir])
+    await withPoints(lab.dir, [set.name], async (access) => {
+      await set.end()
+      t.alike(await names(lab.dir), [set.name], 'a lease keeps it')
+      const block = new Uint8Array(4096)
+      await access.device(access.snapshot(set.name)).read(0, block.length, block, 0)
+      t.is(block[1024 + 56], 0x53, 'and it is read')
+    })
+    await until('the shadow copy to be gone', async () => (await names(lab.dir)).length === 0)
+  },
+)
+
+test('an unmount at any step ends the sequence and leaves nothing', NEEDS, async (t) => {
+  const lab = await makeLab(t, '128M')
+  for (const last of ['flushAndHold', 'commit', 'preFinalCommit', 'seal'] as const) {
+    const mounted = await lab.mount()
+    const unmounting = makeSet(t, [lab.dir], {
+      name: `unmounted-${last}`,
+      after: async (step) => {
+        if (step === last) await mounted.unmount()
+      },
+    })
+    if (last === 'seal') await unmounting
+    else await t.exception(unmounting)
+    t.alike(await names(lab.volume), [], `unmounted after ${last}`)
+  }
+})
+
+test('an auto-recovery window that is never sealed is dropped', NEEDS, async (t) => {
+  const lab = await makeLab(t, '128M')
+  const options = {
+    volumePath: lab.volume,
+    mountPoint: lab.dir,
+    readOnly: false,
+    writeThrough: false,
+    allowOther: false,
+    snapshot: null,
+    driver: 'device',
+    hooks: null,
+  }
+  const limits = { holdMs: 10_000, windowMs: 500 }
+  const daemon = startChild(t, DAEMON, { args: [JSON.stringify(options), JSON.stringify(limits)] })
+  await daemon.message('ready')
+  const path = join(lab.dir, '.snapshots', 'forgotten')
+  const made = makeSet(t, [lab.dir], {
+    name: 'forgotten',
+    after: async (step) => {
+      if (step !== 'preFinalCommit') return
+      writeFileSync(join(path, 'file'), 'x')
+      await until('the window to end', () => !existsSync(path))
+    },
+  })
+  await t.exception(made, /auto-recovery window was open/)
+  t.alike(await names(lab.dir), [])
+  await umbra(['unmount', lab.dir])
+  await daemon.exit()
 })
 
 test('row 20: a persistent shadow survives session, remount and kill -9', NEEDS, async (t) => {

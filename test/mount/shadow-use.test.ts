@@ -10,6 +10,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type Assertion } from 'brittle'
+import { ControlShadowProvider } from '../../src/daemon/control-shadow-provider.ts'
 import { exposeSnapshot, reexposeSnapshots, unexposeSnapshot } from '../../src/daemon/exposures.ts'
 import { listShadowCopies } from '../../src/daemon/shadow-copies.ts'
 import { e2fsck } from '../support/e2fsck.ts'
@@ -251,4 +252,16 @@ test('a mount waits for a backup of the unmounted volume, and commands find its 
   await set.end()
   await mounting
   t.ok(isMountPoint(lab.dir))
+})
+
+test('a folder of hooks given to the mount is told to whoever asks', NEEDS, async (t) => {
+  const lab = await makeLab(t, '128M')
+  const hooks = lab.at('hooks')
+  mkdirSync(hooks)
+  const mounted = await lab.mount(['--hooks', hooks])
+  t.is((await umbraJson<{ hooks: unknown }>(['status', lab.dir])).hooks, hooks)
+  t.is((await new ControlShadowProvider().supports(lab.dir)).hooksFolder, hooks)
+  await mounted.unmount()
+  const refused = await umbra(['mount', lab.volume, lab.dir, '--hooks', join(lab.dir, 'h')], { check: false })
+  t.ok(refused.code !== 0 && refused.stderr.includes('--hooks-in-volume'), refused.stderr.trim())
 })
