@@ -7,6 +7,7 @@
 
 import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { loadAddon } from '../base/addon.ts'
 import { UmbraError } from '../base/errors.ts'
 import { type Coordinator, createCoordinator } from '../shadow/coordinator/coordinator.ts'
@@ -26,6 +27,8 @@ import { TraceBranches } from './trace-branches.ts'
 import type { RunningDaemon } from './volume-daemon.ts'
 
 const IDLE_MS = 180_000
+/** For sessions to be ended after a signal. */
+const END_PATIENCE_MS = 90_000
 
 /** @throws UmbraError BUSY: another one runs; NOT_PERMITTED, LIMIT_EXCEEDED as the runtime folder */
 export async function runCoordinatorDaemon(): Promise<RunningDaemon> {
@@ -121,7 +124,8 @@ class CoordinatorDaemon implements RunningDaemon {
     this.#isEnding = true
     clearTimeout(this.#timer)
     try {
-      await this.#coordinator.shutdown()
+      // A writer that hangs may take its ten minutes; volumes are let go before writers are told.
+      await Promise.race([this.#coordinator.shutdown(), sleep(END_PATIENCE_MS, undefined, { ref: false })])
       this.#writers.close()
       await this.#server.close()
       await this.#traces.close()

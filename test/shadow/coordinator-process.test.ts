@@ -18,6 +18,7 @@ import { tempFolder } from '../support/temp.ts'
 import { mountVolume, umbra } from '../support/umbra.ts'
 
 const NEEDS = requires('/dev/fuse')
+const WRITER = new URL('./writer-child.ts', import.meta.url)
 const REQUESTER = new URL('./requester-child.ts', import.meta.url)
 
 interface ProcessLab {
@@ -347,3 +348,58 @@ test('starters that race settle on one coordinator, which ends when nobody needs
   t.absent(existsSync(lab.at('run/coordinator.sock')), 'with its socket')
   t.not(await coordinatorPid(), pid)
 })
+
+test(
+  'row 45: a connected writer takes part, and its death while it is frozen ends the creation',
+  NEEDS,
+  async (t) => {
+    const lab = processLab(t)
+    const volume = lab.at('a.umbra')
+    await umbra(['create', volume, '--size', '64M'])
+    rmSync(lab.at('config/hooks.d/10-hook'))
+    const coordinator = await connectCoordinator()
+    const registered = (count: number) =>
+      until(
+        `${count} writers are there`,
+        async () => (await coordinator.status()).connectedWriters === count,
+        20_000,
+      )
+    const backup = async () => {
+      const session = await coordinator.openSession('backup')
+      const metadata = await session.gatherWriterMetadata()
+      for (const { identity } of metadata) {
+        await session.addComponent({ instanceId: identity.instanceId, logicalPath: '', name: 'data' })
+      }
+      await session.startSnapshotSet()
+      await session.addToSnapshotSet(volume)
+      await session.prepareForBackup()
+      return session
+    }
+    const healthy = startChild(t, WRITER, { timeoutMs: 60_000 })
+    await registered(1)
+    const session = await backup()
+    await session.doSnapshotSet()
+    await session.backupComplete()
+    await session.close()
+    for (const event of ['freeze', 'thaw', 'post-snapshot', 'backup-complete', 'backup-shutdown']) {
+      t.is((await healthy.message(event)).type, event)
+    }
+    healthy.kill('SIGKILL')
+    await registered(0)
+
+    const stuck = startChild(t, WRITER, { args: ['freeze'], timeoutMs: 60_000 })
+    await registered(1)
+    const failing = await backup()
+    const creation = failing.doSnapshotSet().catch((thrown) => thrown)
+    await stuck.message('freeze')
+    const killedAtMs = Date.now()
+    stuck.kill('SIGKILL')
+    t.ok(hasCode(await creation, 'WRITER_FAILED'))
+    t.ok(Date.now() - killedAtMs < 30_000, 'long before its sixty seconds are over')
+    t.is((await failing.gatherWriterStatus())[0]?.state, 'failed-at-freeze')
+    await failing.abortBackup()
+    await failing.close()
+    t.alike(await snapshotNames(volume), [])
+    coordinator.close()
+  },
+)

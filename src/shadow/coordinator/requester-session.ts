@@ -90,7 +90,11 @@ export interface RequesterSession {
   setBackupState(state: BackupState): Promise<void>
   /** @throws UmbraError SET_IN_PROGRESS: another creation is under way; `waitMs` waits and tries again so long */
   startSnapshotSet(options?: { readonly waitMs?: number }): Promise<{ snapshotSetId: string }>
-  /** @throws UmbraError LIMIT_EXCEEDED beyond 64 volumes, VOLUME_NOT_SUPPORTED, ALREADY_EXISTS */
+  /**
+   * The id is the one the snapshot is asked to have; a provider that names its snapshots itself gives it another,
+   * which snapshotProperties() and the document have once it is made.
+   * @throws UmbraError LIMIT_EXCEEDED beyond 64 volumes, VOLUME_NOT_SUPPORTED, ALREADY_EXISTS
+   */
   addToSnapshotSet(
     volume: string,
     options?: { readonly snapshotName?: string },
