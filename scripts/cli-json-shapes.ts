@@ -198,6 +198,36 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       ['zeroBytes', 'number', 'zeroed'],
     ],
   },
+  backup: {
+    fields: [
+      ['id', 'string', "the backup's name"],
+      ['type', 'string', 'what was taken: `full` where --or-full took one'],
+      ['folder', 'string', 'where it is'],
+      ['base', 'string | null', 'the backup that it builds on'],
+      ['chain', 'array', 'names of the backups that a restore needs, the full one first, this one last'],
+      ['isPartial', 'boolean', 'something failed and is not in it; exit code 16'],
+      ['tookMs', 'number', 'from its begin to its end'],
+      ['images', 'array', 'of `{volume, uuid, file, base, dataBytes, fileBytes}`'],
+      [
+        'writers',
+        'array',
+        'of `{name, instanceName, type, reason, result, components}`; `components` of `{logicalPath, name, type, succeeded, failure, fileCount, bytes}`',
+      ],
+      ['notes', 'array', 'what one must know besides, one sentence each'],
+      ['restoreCommands', 'array', "command lines of stock tools, for the repository's folder"],
+    ],
+  },
+  restore: {
+    fields: [
+      ['backup', 'string', "the backup's name"],
+      ['chain', 'array', 'names of the backups that were replayed'],
+      ['volumeUuid', 'string', 'of the volume that was backed up'],
+      ['to', 'string', 'what was written'],
+      ['as', 'string', '`volume`, `raw` or `device`'],
+      ['sizeBytes', 'number', 'size of the file system'],
+      ['dataBytes', 'number', 'data written'],
+    ],
+  },
   'writer list': {
     list: true,
     fields: [

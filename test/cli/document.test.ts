@@ -96,6 +96,8 @@ const LIFE = [
   ['snapshot', 'delete', 'v', 'one'],
   ['status', 'v'],
   ['check', 'v'],
+  ['backup', 'v', '--to', 'repository'],
+  ['restore', 'repository', '--to', 'r.umbra'],
   ['resize', 'v', '--size', '300M'],
   ['writer', 'add', 'pages', 'pages.json'],
   ['writer', 'list'],
