@@ -175,23 +175,23 @@ test('a coordinator that goes away leaves nothing frozen, and is found again', a
   t.alike(await second.writers.ports(), [])
 })
 
-test('a writer that dies in the middle of an event is not waited for', async (t) => {
+test('a connection that ends in the middle of an event is not waited for, at either end', async (t) => {
   const path = join(tempFolder(t), 'coordinator.sock')
   const listener = await Listener.open(t, path)
-  const service = connectWriter(
-    new Recorder(({ event }) => (event === 'prepare-for-backup' ? new Promise(() => {}) : undefined)),
-    'dying',
-    {
-      socket: path,
-      retryMs: 60_000,
-    },
-  )
+  let signal: AbortSignal | undefined
+  const writer = new Recorder((context) => {
+    if (context.event !== 'prepare-for-backup') return
+    signal = context.signal
+    return new Promise(() => {})
+  })
+  const service = connectWriter(writer, 'dying', { socket: path, retryMs: 60_000 })
   t.teardown(() => service.close())
   const port = await listener.port()
   const answer = refused(t, 'UNAVAILABLE', port.deliver(request(), 60_000), 'it died')
-  await sleep(20)
+  t.ok(await until(() => signal !== undefined))
   for (const socket of listener.sockets) socket.destroy()
   await answer
+  t.ok(await until(() => signal?.aborted === true), 'the handler is told')
 })
 
 test('what a connected writer answers is not believed before it is checked', async (t) => {

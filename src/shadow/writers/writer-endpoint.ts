@@ -29,6 +29,8 @@ const ABANDON_TIMEOUT_MS = 30_000
 export class WriterEndpoint {
   readonly #writer: Writer
   readonly #sessions = new Map<string, OpenSession>()
+  /** Takes back what is under way. */
+  readonly #underWay = new Set<(why: string) => void>()
 
   constructor(writer: Writer) {
     this.#writer = writer
@@ -40,20 +42,23 @@ export class WriterEndpoint {
    */
   async deliver(request: WriterRequest, signal?: AbortSignal): Promise<WriterReply> {
     const abort = new AbortController()
+    let takeBack: (why: string) => void = () => {}
     const timedOut = new Promise<never>((_, reject) => {
-      const give = (why: string): void => {
+      takeBack = (why) => {
         abort.abort()
         reject(new UmbraError('TIMED_OUT', `The writer did not answer ${request.event}: ${why}`))
       }
-      const timer = setTimeout(() => give(`${request.timeoutMs} ms are over`), request.timeoutMs)
-      signal?.addEventListener('abort', () => give('taken back'), { once: true, signal: abort.signal })
+      const timer = setTimeout(() => takeBack(`${request.timeoutMs} ms are over`), request.timeoutMs)
+      signal?.addEventListener('abort', () => takeBack('taken back'), { once: true, signal: abort.signal })
       abort.signal.addEventListener('abort', () => clearTimeout(timer))
-      if (signal?.aborted) give('taken back')
+      if (signal?.aborted) takeBack('taken back')
     })
     timedOut.catch(() => {})
+    this.#underWay.add(takeBack)
     try {
       return await Promise.race([this.#handle(request, abort.signal), timedOut])
     } finally {
+      this.#underWay.delete(takeBack)
       // Ends the timer, and whatever the handler has left running with the signal.
       abort.abort()
     }
@@ -61,6 +66,7 @@ export class WriterEndpoint {
 
   /** The coordinator has gone: what is frozen is aborted, and every session shut down. Never throws. */
   async abandon(): Promise<void> {
+    for (const takeBack of this.#underWay) takeBack('the coordinator has gone')
     const sessions = [...this.#sessions.values()]
     for (const session of sessions) {
       if (session.lastRequest.operation === 'restore') continue
