@@ -27,14 +27,18 @@ export interface Stage {
   judge(): Promise<void>
 }
 
-export async function makeStage(t: Assertion, size: string): Promise<Stage> {
+export async function makeStage(
+  t: Assertion,
+  size: string,
+  mountArgs: readonly string[] = [],
+): Promise<Stage> {
   const folder = tempFolder(t)
   chmodSync(folder, 0o755)
   const volume = join(folder, 'v.umbra')
   const dir = join(folder, 'mnt')
   mkdirSync(dir)
   await umbra(['create', volume, '--size', size])
-  const mounted = await mountVolume(t, volume, dir)
+  const mounted = await mountVolume(t, volume, dir, mountArgs)
   const image = async (snapshot: string): Promise<string> => {
     const path = join(folder, `${snapshot}.img`)
     await umbra(['export', volume, snapshot, '--format', 'raw', '-o', path])
