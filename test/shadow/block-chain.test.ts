@@ -33,6 +33,7 @@ import {
   backupLab,
   convertImage,
   type LabVolume,
+  LabWriter,
   openRepository,
   sha256Of,
 } from './backup-lab.ts'
@@ -275,6 +276,38 @@ test('row 77: damaged, missing, reordered: refused before anything is written', 
   await umbra(['apply', target, fileOf(third)])
   await umbra(['check', target])
   t.pass('and the chain goes on from there')
+})
+
+test('row 77: a chain goes on over shadow copies that a writer changed in its window', NEEDS, async (t) => {
+  const lab = backupLab(t)
+  const volume = await lab.volume('v', { size: '32M' })
+  const file = join(volume.mountPoint, 'state')
+  let round = 0
+  const writer = new LabWriter('recovering', [], (builder) => {
+    const group = builder.addFileGroup({ name: 'files', flags: ['backup-recovery'] })
+    group.addFiles({ path: volume.mountPoint })
+  })
+  writer.handlers['post-snapshot'] = async ({ volumes }) => {
+    const path = volumes[0]?.recoveryPath
+    if (!path || round % 2 === 1) return
+    await run('sh', ['-c', `echo recovered ${round} > ${path}/state; rm -f ${path}/temporary`])
+  }
+  lab.writers.push(writer)
+  const types: BackupType[] = ['full', 'incremental', 'incremental', 'differential', 'incremental']
+  for (const type of types) {
+    await run('sh', ['-c', `echo live ${round} > ${file}; echo x > ${volume.mountPoint}/temporary`])
+    const result = await lab.backup({ type })
+    const raw = lab.at(`round-${round}.img`)
+    await convertImage(result, raw)
+    t.ok(e2fsck(raw).clean, `round ${round}: e2fsck is content`)
+    const { stdout } = await run('debugfs', ['-R', 'cat state', raw])
+    const isRecovered = round % 2 === 0
+    t.is(stdout, isRecovered ? `recovered ${round}\n` : `live ${round}\n`, `round ${round}: ${type}`)
+    const listed = await run('debugfs', ['-R', 'ls /', raw])
+    t.is(listed.stdout.includes('temporary'), !isRecovered)
+    t.is(readFileSync(file, 'utf8'), `live ${round}\n`, 'the live file is untouched')
+    round++
+  }
 })
 
 test('several volumes in one set, several repositories on one volume', NEEDS, async (t) => {

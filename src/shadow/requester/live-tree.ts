@@ -1,13 +1,14 @@
 // The files of the live system, for what a writer allows to be read without a shadow copy.
 //
 // Always true: a file that changes while it is read is saved as it was read, and says so by its size; extended
-// attributes are read through the addon.
+// attributes are read by getfattr(1), and a component whose attributes cannot be read fails.
 
+import { spawnSync } from 'node:child_process'
 import { closeSync, fstatSync, lstatSync, openSync, read, readdirSync, readlinkSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { hasCode } from '../../base/errors.ts'
+import { hasCode, UmbraError } from '../../base/errors.ts'
 import { hostCall, hostError } from '../../image/host-file.ts'
-import { bytesOf, type FileNode, type FileReader, type FileTree, type NodeKind } from './file-tree.ts'
+import { bytesOf, type FileNode, type FileReader, type FileTree, type NodeKind, textOf } from './file-tree.ts'
 
 const readOnThread = promisify(read)
 
@@ -53,8 +54,27 @@ export class LiveTree implements FileTree {
     return hostCall(`Cannot read ${path}`, () => readlinkSync(bytesOf(path), 'buffer'))
   }
 
-  xattrs(_path: string): Record<string, string> | undefined {
-    return undefined
+  /** Read by getfattr(1), as Node.js has no call for it; from a descriptor, so that any name will do. */
+  xattrs(path: string): Record<string, string> | undefined {
+    const stat = lstat(path)
+    // Other kinds carry none that a backup could restore, and opening them may wait.
+    if (!stat?.isFile() && !stat?.isDirectory()) return undefined
+    const fd = hostCall(`Cannot open ${path}`, () => openSync(bytesOf(path), 'r'))
+    try {
+      const ask = ['-d', '-m', '-', '-e', 'base64', '--absolute-names', '/proc/self/fd/3']
+      const asked = spawnSync('getfattr', ask, {
+        stdio: ['ignore', 'pipe', 'pipe', fd],
+        env: { ...process.env, LC_ALL: 'C' },
+      })
+      if (asked.error || asked.status !== 0)
+        throw new UmbraError(
+          'UNAVAILABLE',
+          `The extended attributes of ${textOf(path).text} cannot be read: ${asked.error ? 'getfattr (package attr) is not there' : asked.stderr}`,
+        )
+      return parseXattrs(asked.stdout.toString('latin1'))
+    } finally {
+      closeSync(fd)
+    }
   }
 
   open(path: string): FileReader {
@@ -66,6 +86,20 @@ export class LiveTree implements FileTree {
       close: () => closeSync(fd),
     }
   }
+}
+
+/** Lines of `NAME=0sBASE64`; names have their odd characters as octal escapes. */
+function parseXattrs(text: string): Record<string, string> | undefined {
+  const values: Record<string, string> = {}
+  for (const line of text.split('\n')) {
+    const equals = line.indexOf('=')
+    if (line.startsWith('#') || equals < 0) continue
+    const name = line
+      .slice(0, equals)
+      .replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+    values[bytesOf(name).toString('utf8')] = line.slice(equals + 1).replace(/^0s/, '')
+  }
+  return Object.keys(values).length === 0 ? undefined : values
 }
 
 async function readAll(
