@@ -69,6 +69,12 @@ export async function convertFileSystem(
   try {
     await new Conversion(files, device, options).run()
   } catch (error) {
+    // What our own file system refuses to take cannot have been in a sound one.
+    const isUnsound = (
+      ['EEXIST', 'EINVAL', 'ENAMETOOLONG', 'ENOENT', 'EPERM', 'EACCES', 'EMLINK'] as const
+    ).some((code) => hasCode(error, code))
+    if (isUnsound)
+      throw corrupt(`it has a name or an attribute that cannot be (${(error as UmbraError).message})`)
     if (!hasCode(error, 'ENOSPC') && !hasCode(error, 'OUT_OF_SPACE')) throw error
     throw new UmbraError(
       'OUT_OF_SPACE',

@@ -47,6 +47,8 @@ export class SourceFileSystem {
   readonly #source: ByteSource
   readonly #inodeTables: Float64Array
   readonly #scratch = new Uint8Array(4)
+  /** That the file whose runs are looked for may still claim. */
+  #blocksLeft = 0
 
   /** @throws UmbraError NOT_A_VOLUME, UNSUPPORTED_FEATURE, CHECKSUM_MISMATCH, CORRUPT */
   constructor(source: ByteSource) {
@@ -117,12 +119,17 @@ export class SourceFileSystem {
     return false
   }
 
-  /** The runs of a file, directory or slow symbolic link, in order. @throws UmbraError CORRUPT */
+  /**
+   * The runs of a file, directory or slow symbolic link, in order.
+   * @throws UmbraError CORRUPT, also for one that claims more blocks than there are: a crafted tree could
+   *   else be walked for ever
+   */
   runs(inode: Inode): SourceRun[] {
     const runs: SourceRun[] = []
+    this.#blocksLeft = this.geometry.blockCount
     if (inode.flags & INODE_FLAG.EXTENTS) this.#extents(inode, inode.blockArea, undefined, runs)
     else {
-      visitMappedBlocks(inode.blockArea, this.geometry.blockSizeBytes, (index) => this.block(index), {
+      visitMappedBlocks(inode.blockArea, this.geometry.blockSizeBytes, (index) => this.#nodeBlock(index), {
         blocksWanted: Math.ceil(inode.sizeBytes / this.geometry.blockSizeBytes),
         visit: (fileBlock, deviceBlock) => this.#addBlock(runs, fileBlock, deviceBlock),
       })
@@ -163,17 +170,29 @@ export class SourceFileSystem {
     return [...inner, ...decodeXattrBlock(bytes, inode.ino)]
   }
 
+  /** A block of the tree itself, which counts among the file's. */
+  #nodeBlock(blockIndex: number): Uint8Array {
+    this.#claim(1)
+    return this.block(blockIndex)
+  }
+
+  #claim(blockCount: number): void {
+    this.#blocksLeft -= blockCount
+    if (this.#blocksLeft < 0) throw this.#corrupt('a file claims more blocks than there are')
+  }
+
   #extents(inode: Inode, node: Uint8Array, depth: number | undefined, runs: SourceRun[]): void {
     checkNode(node, depth, this.geometry.blockCount, inode.ino)
     for (let i = 0; i < entryCount(node); i++) {
       if (nodeDepth(node) > 0) {
-        this.#extents(inode, this.block(childBlock(node, i)), nodeDepth(node) - 1, runs)
+        this.#extents(inode, this.#nodeBlock(childBlock(node, i)), nodeDepth(node) - 1, runs)
         continue
       }
       const fileBlock = entryKey(node, i)
       const last = runs.at(-1)
       if (last && fileBlock < last.fileBlock + last.blockCount)
         throw this.#corrupt(`extents of inode ${inode.ino} overlap`)
+      this.#claim(extentCount(node, i))
       runs.push({
         fileBlock,
         blockCount: extentCount(node, i),
@@ -185,6 +204,7 @@ export class SourceFileSystem {
 
   #addBlock(runs: SourceRun[], fileBlock: number, deviceBlock: number): void {
     if (deviceBlock >= this.geometry.blockCount) throw this.#corrupt(`block ${deviceBlock} lies outside`)
+    this.#claim(1)
     const last = runs.at(-1)
     const joins =
       last &&
