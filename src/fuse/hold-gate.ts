@@ -3,9 +3,11 @@
 //
 // Always true: while held, nothing that changes the tree begins, and hold() has settled only when what
 // had begun is done; reads, lookups, opening, forgetting and syncing what has arrived go on. What waits
-// is asked again in the order in which it came. (Under write-back the kernel sends a queued write's times
-// when any descriptor of that file is closed: such a close(2) waits too. It could be answered only by
-// letting the times into the snapshot without the write, or out of order.) It costs one comparison while nobody holds.
+// is asked again in the order in which it came. It costs one comparison while nobody holds.
+//
+// What the kernel itself makes wait is not ours to answer: under write-back, close(2) of a file with a
+// queued write, because the write's times are sent first (they could go through only into the snapshot
+// without the write, or out of order); without write-back, a read of the very page that is being written.
 
 import { NotReady } from './operations.ts'
 

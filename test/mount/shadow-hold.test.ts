@@ -8,6 +8,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Assertion } from 'brittle'
+import { loadFuseNative } from '../../src/fuse/fuse-native/load.ts'
 import { HOLD_TIMEOUT_MS } from '../../src/shadow/coordinator/shadow-provider.ts'
 import { type Child, startChild } from '../support/child.ts'
 import { requires } from '../support/requires.ts'
@@ -17,6 +18,12 @@ import { type Lab, makeLab } from './lab.ts'
 import { beginSet, makeSet } from './shadow-sets.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'python3'), timeout: 240_000 }
+const hasFuseNative = await loadFuseNative().then(
+  () => true,
+  () => false,
+)
+if (!hasFuseNative) console.log('# missing: fuse-native')
+const FUSE_NATIVE = hasFuseNative ? NEEDS : { skip: true }
 const DAEMON = fileURLToPath(new URL('./shadow-daemon.ts', import.meta.url))
 
 async function serve(t: Assertion, lab: Lab, holdMs: number): Promise<Child> {
@@ -186,4 +193,36 @@ test('a flush and an unmount that come during a hold end after it', NEEDS, async
   t.is(readFileSync(file, 'utf8'), 'x')
   await umbra(['unmount', lab.dir])
   t.is((await daemon.exit()).code, 0)
+})
+
+test('row 7: the fuse-native driver holds too, and shows the window', FUSE_NATIVE, async (t) => {
+  const lab = await makeLab(t, '64M')
+  await lab.mount(['--driver', 'fuse-native'])
+  const hands = new Hands(t)
+  const file = join(lab.dir, 'file')
+  const other = join(lab.dir, 'other')
+  await hands.do('write', { path: file, text: 'before' })
+  await hands.do('write', { path: other, text: 'other' })
+  let isDone = false
+  let written: Promise<unknown> | undefined
+  const set = await makeSet(t, [lab.dir], {
+    name: 'native',
+    after: async (step) => {
+      const window = join(lab.dir, '.snapshots', 'native', 'file')
+      if (step === 'preFinalCommit') await hands.do('write', { path: window, text: 'window' })
+      if (step !== 'flushAndHold') return
+      written = hands.do('write', { path: file, text: 'after!' }).then(() => {
+        isDone = true
+      })
+      // Not the same page: without write-back the kernel has locked it until the write is answered.
+      t.is(readFileSync(other, 'utf8'), 'other', 'read while held')
+      t.absent(isDone)
+    },
+  })
+  await written
+  const shadow = join(lab.dir, '.snapshots', set.name, 'file')
+  t.is(readFileSync(file, 'utf8'), 'after!')
+  t.is(readFileSync(shadow, 'utf8'), 'window')
+  t.is(await hands.errno('write', { path: shadow, text: 'late' }), 'EROFS')
+  await set.end()
 })
