@@ -16,6 +16,7 @@ import * as names from './handle-names.ts'
 import * as session from './handle-session.ts'
 import type { Handler, HandlerContext } from './handler.ts'
 import type { Negotiated } from './init-negotiation.ts'
+import { LostWrites } from './lost-writes.ts'
 import { type InodeOperations, NotReady } from './operations.ts'
 import { KERNEL_MINOR_VERSION, OPCODE, OPCODE_COUNT } from './protocol.ts'
 import { type ErrorReport, ReplyPort } from './reply-port.ts'
@@ -62,6 +63,7 @@ export class FuseDispatcher implements RequestHandler, HandlerContext {
   readonly port: ReplyPort
   readonly attributes = new Attributes()
   readonly filler = new DirectoryFiller()
+  readonly lostWrites = new LostWrites()
   readonly writeBack: boolean
   readonly posixAcl: boolean
   readonly flushInode: ((nodeId: number) => Promise<void>) | undefined

@@ -24,7 +24,8 @@ import {
 
 export const getattr: Handler = (context, request) => {
   request.need(GetattrIn.sizeBytes)
-  const { port, attributes } = context
+  const { port, attributes, lostWrites } = context
+  lostWrites.check(context.operations, request.nodeId, request.u32(0))
   context.operations.getattr(request.nodeId, attributes)
   putAttrOut(port.view, port.dataAt, attributes)
   port.data(request, ATTR_OUT_BYTES)

@@ -77,15 +77,21 @@ export const write: Handler = (context, request) => {
   const { port, operations } = context
   const lengthBytes = request.u32(16)
   request.need(WriteIn.sizeBytes + lengthBytes)
-  const written = operations.write(
-    request.nodeId,
-    request.u64(8),
-    lengthBytes,
-    request.arena,
-    request.arenaOffset(WriteIn.sizeBytes),
-    request.u32(20),
-    request,
-  )
+  let written: number
+  try {
+    written = operations.write(
+      request.nodeId,
+      request.u64(8),
+      lengthBytes,
+      request.arena,
+      request.arenaOffset(WriteIn.sizeBytes),
+      request.u32(20),
+      request,
+    )
+  } catch (error) {
+    context.lostWrites.refused(error, request.nodeId, request.u32(20), port)
+    throw error
+  }
   // Of an asynchronous direct write (ASYNC_DIO) the kernel makes EIO if the answer is short.
   if (written < lengthBytes && (request.u32(32) & constants.O_DIRECT) !== 0) throw posixError('ENOSPC')
   port.view.setUint32(port.dataAt, written, true)
@@ -100,6 +106,7 @@ export const release: Handler = (context, request) => {
   request.need(ReleaseIn.sizeBytes)
   context.port.ok(request)
   context.operations.release(request.nodeId, request.u32(8))
+  context.lostWrites.closed(context.operations, request.nodeId)
 }
 
 export const fsync: Handler = (context, request) => {

@@ -7,6 +7,7 @@
 import type { Attributes } from './attributes.ts'
 import type { DirectoryFiller } from './directory-filler.ts'
 import type { Negotiated } from './init-negotiation.ts'
+import type { LostWrites } from './lost-writes.ts'
 import type { InodeOperations } from './operations.ts'
 import { putEntry } from './reply-encoding.ts'
 import type { ReplyPort } from './reply-port.ts'
@@ -18,6 +19,7 @@ export interface HandlerContext {
   readonly port: ReplyPort
   readonly attributes: Attributes
   readonly filler: DirectoryFiller
+  readonly lostWrites: LostWrites
   readonly writeBack: boolean
   readonly posixAcl: boolean
   /** Makes the kernel write back what it caches of a file; see FuseDispatcherOptions. */

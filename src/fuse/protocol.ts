@@ -151,6 +151,9 @@ export const FOPEN = {
   PARALLEL_DIRECT_WRITES: 1 << 6,
 } as const
 
+/** getattr_in.getattr_flags */
+export const GETATTR_BY_HANDLE = 1 << 0
+
 /** open_in.open_flags and create_in.open_flags */
 export const OPEN_KILL_SUIDGID = 1 << 0
 

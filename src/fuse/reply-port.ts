@@ -8,10 +8,11 @@
 import { constants } from 'node:os'
 import { assert } from '../base/assert.ts'
 import { errnoFrom, UmbraError } from '../base/errors.ts'
-import { LIMIT } from './protocol.ts'
+import { LIMIT, NOTIFY } from './protocol.ts'
+import { putU64 } from './reply-encoding.ts'
 import type { Ticket } from './request.ts'
 import type { FuseReplies, ReplyBuffer } from './request-handler.ts'
-import { OutHeader } from './wire-structs.ts'
+import { NotifyInvalInodeOut, OutHeader } from './wire-structs.ts'
 
 const { EIO, ENOENT, ENOSYS, EOPNOTSUPP } = constants.errno
 const HEADER_BYTES = OutHeader.sizeBytes
@@ -97,6 +98,25 @@ export class ReplyPort {
     const errno = stated === ENOSYS ? EOPNOTSUPP : stated < 1 || stated > LIMIT.ERRNO ? EIO : stated
     if (!(thrown instanceof UmbraError) || errno === EIO) this.#report(thrown, to)
     this.errno(to, errno)
+  }
+
+  /**
+   * Makes the kernel ask for a node's attributes before it uses them again; its pages stay. Only before
+   * an answer is put into scratch.
+   */
+  invalidateAttributes(nodeId: number): void {
+    if (this.#isEnded) return
+    const { bytes, headerOffsetBytes: at } = this.scratch
+    const totalBytes = HEADER_BYTES + NotifyInvalInodeOut.sizeBytes
+    this.view.setUint32(at, totalBytes, true)
+    this.view.setInt32(at + 4, NOTIFY.INVAL_INODE, true)
+    putU64(this.view, at + 8, 0)
+    putU64(this.view, this.dataAt, nodeId)
+    // Offset -1: attributes alone.
+    bytes.fill(0xff, this.dataAt + 8, this.dataAt + 16)
+    putU64(this.view, this.dataAt + 16, 0)
+    // Refused when the kernel does not know the node (any more): then it has nothing to forget.
+    this.#replies.send(bytes, at, totalBytes)
   }
 
   /** A failure that no answer can carry any more. */

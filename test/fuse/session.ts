@@ -53,6 +53,8 @@ export class Session implements FuseReplies {
   borrowed = 0
   /** What send() returns; a negated errno plays a kernel that does not take the reply. */
   sendResult = 0
+  /** Messages that answer nothing; `error` is their code. */
+  readonly notifications: Reply[] = []
   readonly #expected = new Set<bigint>()
   readonly #free: ReplyBuffer[] = []
   readonly #waiting = new Map<bigint, (reply: Reply) => void>()
@@ -71,6 +73,10 @@ export class Session implements FuseReplies {
     const unique = message.readBigUInt64LE(8)
     const error = message.readInt32LE(4)
     if (message.readUInt32LE(0) !== lengthBytes) this.faults.push('len is not the bytes sent')
+    if (unique === 0n && error > 0) {
+      this.notifications.push({ error, data: message.subarray(16) })
+      return 0
+    }
     if (error !== 0 && lengthBytes !== 16) this.faults.push('an error reply with data')
     if (error > 0 || error < -511) this.faults.push(`error ${error}`)
     if (!this.#expected.delete(unique)) this.faults.push(`unique ${unique} answered twice or never asked`)

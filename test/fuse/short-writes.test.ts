@@ -58,6 +58,28 @@ test('a write from the cache that finds no more room fails whole', async (t) => 
   t.ok(file.sizeBytes <= SPARE_BLOCKS * 4096)
 })
 
+test('who writes on into a full volume is told by the attributes that write(2) asks for', async (t) => {
+  const { session, fs, nodeId, write } = await almostFull()
+  const [byPath, byHandle] = [0, 1]
+  const getattr = (flags: number) => session.ask('GETATTR', { nodeId }, flags, 0, 0n).error
+  t.is(getattr(byHandle), 0)
+  // Beyond what is created, as a program holds it.
+  session.ask('OPEN', { nodeId }, constants.O_RDWR, 0)
+  t.is(write(0, new Uint8Array(MIB).fill(3), FROM_CACHE).error, ENOSPC)
+  const [told] = session.notifications
+  t.alike(
+    [told?.error, told?.data.readBigUInt64LE(0), told?.data.readBigInt64LE(8)],
+    [2, BigInt(nodeId), -1n],
+  )
+  t.is(getattr(byHandle), ENOSPC, 'before a write(2)')
+  t.is(getattr(byPath), 0, 'stat(2) is answered')
+  write(0, new Uint8Array(MIB).fill(3), FROM_CACHE)
+  t.is(session.notifications.length, 1, 'told once')
+  fs.unlink(fs.inode(2), 'ballast')
+  t.is(getattr(byHandle), 0, 'there is room again')
+  t.is(write(0, new Uint8Array(MIB).fill(3), FROM_CACHE).error, 0)
+})
+
 test('copy_file_range that finds no more room answers with what was copied', async (t) => {
   const { session, nodeId, fs, file } = await almostFull()
   const ballast = entryOf(session.ask('LOOKUP', {}, 'ballast'))
