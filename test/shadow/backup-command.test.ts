@@ -182,3 +182,37 @@ test('killed at any moment: nothing half made is seen, no shadow copy stays', NE
   await run('umount', [join(folder, 'loop')])
   t.is(compared.code, 0, `the newest is the volume (${last.chain.length} in its chain)`)
 })
+
+test('an incremental costs what changed, not what there is', NEEDS, async (t) => {
+  const { mountPoint, repository } = await place(t, '20G')
+  const mib = isLong ? 8192 : 256
+  await run('dd', ['if=/dev/zero', `of=${mountPoint}/big`, 'bs=1M', `count=${mib}`, 'status=none'], {
+    timeoutMs: 250_000,
+  })
+  await umbra(['backup', mountPoint, '--to', repository], { timeoutMs: 250_000 })
+  const timed = async (what: string) => {
+    const started = performance.now()
+    const told = await umbraJson<Told & { tookMs: number }>([
+      'backup',
+      mountPoint,
+      '--to',
+      repository,
+      '--type',
+      'incremental',
+    ])
+    const totalMs = performance.now() - started
+    const dataBytes = told.images[0]?.dataBytes ?? -1
+    t.comment(
+      `${what} of ${mib} MiB written: ${totalMs.toFixed(0)} ms with the process, ${told.tookMs} ms of them the backup, ${dataBytes} bytes`,
+    )
+    return dataBytes
+  }
+  await umbra(['sync', mountPoint])
+  await timed('first incremental')
+  t.is(await timed('no-change incremental'), 0)
+  await run('sh', [
+    '-c',
+    `dd if=/dev/urandom of=${mountPoint}/big bs=1M seek=100 count=16 conv=notrunc status=none`,
+  ])
+  t.ok((await timed('incremental of 16 MiB')) < 17 * 2 ** 20)
+})
