@@ -51,6 +51,24 @@ def _():
     fails(E.ENOSPC, work)
 
 
+@rule('full: buffered writing that never syncs is refused in the end: ENOSPC', ROOT)
+def _():
+    fill()
+
+    def work():
+        with Open('more', os.O_CREAT | os.O_WRONLY) as fd:
+            while True:
+                os.write(fd, bytes(65_536))
+    fails(E.ENOSPC, work)
+    os.unlink('filler')
+    os.unlink('more')
+    wait_for_free(4000)
+    make('again', b'x' * MIB)
+    with Open('again') as fd:
+        os.fsync(fd)
+    equal(slurp('again'), b'x' * MIB)
+
+
 @rule('full: fallocate: ENOSPC', ROOT)
 def _():
     with Open('a', os.O_CREAT | os.O_RDWR) as fd:
