@@ -20,6 +20,7 @@ import { readFileIndex } from '../../src/shadow/repository/manifest-file.ts'
 import { Repository } from '../../src/shadow/repository/repository.ts'
 import { type BackupResult, backup } from '../../src/shadow/requester/backup.ts'
 import type { BackupOptions } from '../../src/shadow/requester/backup-options.ts'
+import type { VolumeAccess } from '../../src/shadow/requester/surroundings.ts'
 import { localPort } from '../../src/shadow/writers/local-port.ts'
 import { MetadataBuilder } from '../../src/shadow/writers/metadata-builder.ts'
 import { Writer } from '../../src/shadow/writers/writer.ts'
@@ -34,6 +35,8 @@ export interface BackupLab {
   readonly trace: TraceEntry[]
   readonly coordinator: Coordinator
   readonly writers: Writer[]
+  /** What backups reach volumes by; a test may put a faulty one in its place. */
+  access: VolumeAccess
   at(name: string): string
   /** A fresh volume; mounted at its folder unless told. */
   volume(name: string, options?: { size?: string; mount?: boolean }): Promise<LabVolume>
@@ -82,6 +85,7 @@ export function backupLab(t: Assertion, limits: Partial<CoordinatorLimits> = {})
     trace,
     coordinator,
     writers,
+    access: volumeAccess,
     at,
     async volume(name, options = {}) {
       const volume = { path: at(`${name}.umbra`), mountPoint: at(name) }
@@ -93,7 +97,7 @@ export function backupLab(t: Assertion, limits: Partial<CoordinatorLimits> = {})
     },
     backup(options, to = repository) {
       const named = options.volumes ?? volumes.map(({ path }) => path)
-      return backup({ coordinator, volumes: volumeAccess }, to, {
+      return backup({ coordinator, volumes: this.access }, to, {
         retries: { count: 0, waitMs: 0 },
         ...options,
         volumes: named,

@@ -278,6 +278,35 @@ test('row 77: damaged, missing, reordered: refused before anything is written', 
   t.pass('and the chain goes on from there')
 })
 
+test('planted: an extent that a backup loses is noticed by the comparison', NEEDS, async (t) => {
+  const lab = backupLab(t)
+  const volume = await lab.volume('v', { size: '32M' })
+  await lab.backup({ type: 'full' })
+  await run('sh', ['-c', `seq 1000 > ${volume.mountPoint}/x; seq 2000 > ${volume.mountPoint}/y`])
+  const digest = await reference(lab, volume, 'planted')
+  const sound = lab.access
+  lab.access = {
+    ...sound,
+    async openSnapshot(path, snapshot, bases) {
+      const opened = await sound.openSnapshot(path, snapshot, bases)
+      const losing = (sinceId: string | null) => {
+        const source = opened.imageSource(sinceId)
+        return { ...source, extents: () => [...source.extents()].slice(0, -1) }
+      }
+      return new Proxy(opened, {
+        get: (target, name) => {
+          if (name === 'imageSource') return losing
+          const value = Reflect.get(target, name, target) as unknown
+          return typeof value === 'function' ? value.bind(target) : value
+        },
+      })
+    },
+  }
+  const result = await lab.backup({ type: 'incremental' })
+  await convertImage(result, lab.at('planted.img'))
+  t.unlike(sha256Of(lab.at('planted.img')), digest)
+})
+
 test('row 77: a chain goes on over shadow copies that a writer changed in its window', NEEDS, async (t) => {
   const lab = backupLab(t)
   const volume = await lab.volume('v', { size: '32M' })

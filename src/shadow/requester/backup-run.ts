@@ -238,7 +238,7 @@ export class BackupRun {
       id: folder.id,
       choice: this.#choice,
       startedAtMs: this.#startedAtMs,
-      instantMs: members[0]?.createdAtMs ?? this.#startedAtMs,
+      instantMs: this.#instantOf(members),
       snapshotSetId,
       volumes: volumes.map(({ volume }) => volume),
       copied,
@@ -290,7 +290,7 @@ export class BackupRun {
       changedRanges: choice.changedRanges ?? false,
       withoutWriters: choice.withoutWriters ?? false,
       startedAtMs: this.#startedAtMs,
-      instantMs: members[0]?.createdAtMs ?? this.#startedAtMs,
+      instantMs: this.#instantOf(members),
       snapshotSetId,
       volumes: volumes.map(({ volume, snapshotName: name, imageBase: base }) => ({
         volume,
@@ -303,6 +303,12 @@ export class BackupRun {
       failed: [...this.#failed],
       notes: this.#notes,
     }
+  }
+
+  /** The earliest of the set, so that what goes by times misses nothing. */
+  #instantOf(members: readonly ShadowProperties[]): number {
+    if (members.length === 0) return this.#startedAtMs
+    return Math.min(...members.map(({ createdAtMs }) => createdAtMs))
   }
 
   #copiedVolume(member: ShadowProperties): CopiedVolume {

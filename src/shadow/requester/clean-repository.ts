@@ -5,6 +5,7 @@
 // whole when its maker died gets its name, but its components are nobody's base, since it is not known
 // whether their writers heard of it.
 
+import { existsSync } from 'node:fs'
 import type { Manifest } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
 import { tidyBookmarks } from './bookmark-care.ts'
@@ -21,6 +22,7 @@ export async function cleanRepository(access: VolumeAccess, repository: Reposito
     if (manifest) {
       partial.publish(adopted(manifest))
       notes.push(`Backup ${id} was whole when its run ended early, and is complete now`)
+      notes.push(...(await endOf(access, manifest)))
       notes.push(...(await tidyBookmarks(access, repository, manifest.volumes)))
     } else {
       const note = readResumeNote(partial)
@@ -36,7 +38,16 @@ export async function cleanRepository(access: VolumeAccess, repository: Reposito
       notes.push(`The half-made backup ${id} was removed`)
     }
   }
+  const newest = repository.list().at(-1)?.manifest
+  if (newest) notes.push(...(await endOf(access, newest)))
   return notes
+}
+
+/** Persistent shadow copies of a backup that is complete, left by a run that ended right then. */
+async function endOf(access: VolumeAccess, { volumes }: Manifest): Promise<string[]> {
+  const there = volumes.filter(({ volumePath }) => existsSync(volumePath))
+  const keeps = volumes.some(({ bookmark }) => bookmark !== null)
+  return endPersistent(access, there, keeps)
 }
 
 function adopted(manifest: Manifest): Manifest {

@@ -24,6 +24,9 @@ import type { FilePlace, FilePlaces } from './file-places.ts'
 import { byteString, bytesOf, joinPath, textOf } from './file-tree.ts'
 import { type FoundFile, sourceFolder, type Walk, walkFiles } from './file-walk.ts'
 
+/** The clock of files moves in ticks: a change just after the base may bear a time just before it. */
+const CLOCK_TICK_MS = 20
+
 export interface ChosenFile extends FoundFile {
   readonly how: 'differenced' | 'partial' | 'mask'
   /** Only these; undefined: the whole file. */
@@ -93,7 +96,7 @@ export class FileChoice {
     if (spec.lastModifyTimeMs !== 0)
       return BigInt(found.node.mtimeNs) >= BigInt(Math.floor(spec.lastModifyTimeMs)) * 1_000_000n
     const { base } = this.#request.planned
-    return base === null || found.node.changedAtMs >= base.manifest.instantMs
+    return base === null || found.node.changedAtMs >= base.manifest.instantMs - CLOCK_TICK_MS
   }
 
   async *#partial(): AsyncGenerator<ChosenFile> {
