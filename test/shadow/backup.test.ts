@@ -396,6 +396,41 @@ test('row 76: what a writer hears decides what it truncates', NEEDS, async (t) =
   t.is(readdirSync(join(lab.repository, 'backups')).length, 4, 'and leaves nothing')
 })
 
+test('row 63: a log backup saves log files alone, and builds on what came before', NEEDS, async (t) => {
+  const lab = backupLab(t)
+  const { mountPoint } = await lab.volume('v', { size: '32M' })
+  writeFileSync(join(mountPoint, 'pages.db'), 'pages')
+  writeFileSync(join(mountPoint, 'a.log'), 'a')
+  const writer = new LabWriter('database', ['log', 'incremental', 'timestamped'], (builder) => {
+    builder
+      .addDatabase({ name: 'base' })
+      .addDatabaseFiles({ path: mountPoint, filespec: '*.db' })
+      .addLogFiles({ path: mountPoint, filespec: '*.log' })
+  })
+  let count = 0
+  writer.handlers['post-snapshot'] = ({ components }) => components[0]?.setBackupStamp(`s${count++}`)
+  const seen: (string | undefined)[] = []
+  writer.handlers['prepare-for-backup'] = ({ request }) => {
+    seen.push(request.components[0]?.previousBackupStamp)
+  }
+  lab.writers.push(writer)
+  await refuses(t, 'NO_BASE', 'no complete backup', () => lab.backup({ type: 'log' }))
+  const full = await lab.backup({ type: 'full', ...FILES })
+  writeFileSync(join(mountPoint, 'b.log'), 'b')
+  const first = await lab.backup({ type: 'log' })
+  const second = await lab.backup({ type: 'log' })
+  const names = [...filesOf(first).values()].filter(({ kind }) => kind === 'file').map(({ path }) => path)
+  t.alike(names, [`${mountPoint}/a.log`, `${mountPoint}/b.log`])
+  t.is(first.manifest.images.length, 0, 'a log backup takes no image')
+  t.alike(
+    second.manifest.chain,
+    [full, first, second].map(({ manifest }) => manifest.id),
+  )
+  const incremental = await lab.backup({ type: 'incremental', ...FILES })
+  t.is(incremental.manifest.baseBackupId, full.manifest.id, 'a log is no base of an incremental')
+  t.alike(seen.slice(1), [undefined, 's0', 's1', 's0'].slice(1), 'each with the stamp of its base')
+})
+
 test('rows 46, 49: a failed writer ends the backup, or is left out, or is tried again', NEEDS, async (t) => {
   const lab = backupLab(t)
   const { mountPoint } = await lab.volume('v', { size: '32M' })

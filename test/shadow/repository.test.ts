@@ -1,3 +1,4 @@
+// deadline 200
 // Repositories: what is refused, what is never seen, what dead runs leave, and going on after one.
 
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
