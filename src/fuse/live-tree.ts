@@ -289,7 +289,8 @@ export class LiveTree extends ReadOnlyTree {
       fileSystem.setAttributes(inode, { clearSuidSgid: true }, caller)
     }
     const isFromCache = (writeFlags & WRITE.CACHE) !== 0
-    const keepTimes = isFromCache || this.#timesFromKernel
+    // Without write-back a page that comes from the cache was mapped: nobody but us stamps it.
+    const keepTimes = this.#timesFromKernel
     let done = fileSystem.write(inode, offsetBytes, lengthBytes, source, sourceOffset, keepTimes)
     // A short answer is for write(2) to pass on; of its cache the kernel would take it as complete, so
     // the rest is asked for until it is refused.
