@@ -60,6 +60,7 @@ const PACKAGES = [
   { name: 'dbench', found: ['dbench'], without: 'no load of dbench on the mount is tested' },
   { name: 'stress-ng', found: ['stress-ng'], without: "stress-ng's file-system stressors are not run" },
   { name: 'rsync', found: ['rsync'], without: 'trees are not compared by rsync' },
+  { name: 'jq', found: ['jq'], without: "a backup's list of files is not read by jq" },
   { name: 'tar', found: ['tar'], without: 'no copy is brought up to date by tar' },
 ]
 
