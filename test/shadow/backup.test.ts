@@ -53,64 +53,74 @@ function folderWriter(
   })
 }
 
-test('a component keeps every attribute of its files, and its chain their deletions', NEEDS, async (t) => {
-  const lab = backupLab(t)
-  const { mountPoint } = await lab.volume('v')
-  const dir = join(mountPoint, 'data')
-  mkdirSync(dir)
-  await run('sh', [
-    '-c',
-    `cd ${dir} && echo one > one && ln one two && ln -s one link && mkfifo -m 600 pipe && mknod null c 1 3 &&
+test(
+  'a component keeps every attribute of its files, and its chain their deletions',
+  requires('/dev/fuse', 'root', 'jq'),
+  async (t) => {
+    const lab = backupLab(t)
+    const { mountPoint } = await lab.volume('v')
+    const dir = join(mountPoint, 'data')
+    mkdirSync(dir)
+    await run('sh', [
+      '-c',
+      `cd ${dir} && echo one > one && ln one two && ln -s one link && mkfifo -m 600 pipe && mknod null c 1 3 &&
      mkdir -m 2750 empty && truncate -s 10M sparse && printf tail >> sparse && chown 12:34 one &&
      touch -d '2001-02-03 04:05:06.123456789Z' one && setfattr -n user.key -v value one && setfacl -m u:77:r one && chmod 4751 one &&
      printf x > "$(printf 'bad\\377name')"`,
-  ])
-  lab.writers.push(folderWriter('keeper', ['incremental', 'differential'], dir))
-  const full = await lab.backup({ type: 'full', ...FILES })
-  const files = filesOf(full)
-  const one = files.get(`${dir}/one`)
-  t.is(one?.mode, 0o104751)
-  t.is(one?.uid, 12)
-  t.is(one?.gid, 34)
-  t.is(one?.mtimeNs, '981173106123456789')
-  t.is(Buffer.from(one?.xattrs?.['user.key'] ?? '', 'base64').toString(), 'value')
-  t.ok(one?.xattrs?.['system.posix_acl_access'], 'its ACL')
-  t.is(storedBytes(full, `${dir}/one`)?.toString(), 'one\n')
-  t.is(files.get(`${dir}/two`)?.hardLinkOf, `${dir}/one`, 'the second name refers to the first')
-  t.is(files.get(`${dir}/link`)?.linkTarget, 'one')
-  t.is(files.get(`${dir}/pipe`)?.kind, 'fifo')
-  t.is(files.get(`${dir}/null`)?.kind, 'device')
-  t.is(files.get(`${dir}/null`)?.rdev, 0x103)
-  t.is(files.get(`${dir}/empty`)?.kind, 'directory')
-  t.is(files.get(`${dir}/empty`)?.mode, 0o42750)
-  const sparse = files.get(`${dir}/sparse`)
-  t.is(sparse?.sizeBytes, 10 * 2 ** 20 + 4)
-  const stored = statSync(join(full.folder, sparse?.stored?.file ?? ''))
-  t.ok(stored.blocks * 512 < 2 ** 20 && stored.size === sparse?.sizeBytes, 'a hole stays a hole')
-  const bad = [...files.values()].find(({ pathBytes }) => pathBytes !== undefined)
-  t.ok(Buffer.from(bad?.pathBytes ?? '', 'base64').includes(Buffer.from('bad\xffname', 'latin1')), 'any name')
-  for (const { stored: file } of files.values()) {
-    if (!file) continue
-    const { stdout } = await run('sha256sum', [join(full.folder, file.file)])
-    if (stdout.slice(0, 64) !== file.sha256) t.fail(`${file.file} has another digest`)
-  }
-  await run('sh', ['-c', `cd ${dir} && rm link && mv two three && echo new > new`])
-  const incremental = await lab.backup({ type: 'incremental', ...FILES })
-  const after = filesOf(incremental)
-  t.is(after.get(`${dir}/link`)?.kind, 'deleted', 'a deletion is recorded')
-  t.is(after.get(`${dir}/two`)?.kind, 'deleted', 'the old name of what was renamed, too')
-  t.is(storedBytes(incremental, `${dir}/new`)?.toString(), 'new\n')
-  t.is(incremental.manifest.writers[0]?.components[0]?.baseBackupId, full.manifest.id)
-  const next = await lab.backup({ type: 'incremental', ...FILES })
-  t.absent(
-    [...filesOf(next).values()].some(({ kind }) => kind === 'deleted'),
-    'once',
-  )
-  t.alike(
-    next.manifest.chain,
-    [full, incremental, next].map(({ manifest }) => manifest.id),
-  )
-})
+    ])
+    lab.writers.push(folderWriter('keeper', ['incremental', 'differential'], dir))
+    const full = await lab.backup({ type: 'full', ...FILES })
+    const files = filesOf(full)
+    const one = files.get(`${dir}/one`)
+    t.is(one?.mode, 0o104751)
+    t.is(one?.uid, 12)
+    t.is(one?.gid, 34)
+    t.is(one?.mtimeNs, '981173106123456789')
+    t.is(Buffer.from(one?.xattrs?.['user.key'] ?? '', 'base64').toString(), 'value')
+    t.ok(one?.xattrs?.['system.posix_acl_access'], 'its ACL')
+    t.is(storedBytes(full, `${dir}/one`)?.toString(), 'one\n')
+    t.is(files.get(`${dir}/two`)?.hardLinkOf, `${dir}/one`, 'the second name refers to the first')
+    t.is(files.get(`${dir}/link`)?.linkTarget, 'one')
+    t.is(files.get(`${dir}/pipe`)?.kind, 'fifo')
+    t.is(files.get(`${dir}/null`)?.kind, 'device')
+    t.is(files.get(`${dir}/null`)?.rdev, 0x103)
+    t.is(files.get(`${dir}/empty`)?.kind, 'directory')
+    t.is(files.get(`${dir}/empty`)?.mode, 0o42750)
+    const sparse = files.get(`${dir}/sparse`)
+    t.is(sparse?.sizeBytes, 10 * 2 ** 20 + 4)
+    const stored = statSync(join(full.folder, sparse?.stored?.file ?? ''))
+    t.ok(stored.blocks * 512 < 2 ** 20 && stored.size === sparse?.sizeBytes, 'a hole stays a hole')
+    const bad = [...files.values()].find(({ pathBytes }) => pathBytes !== undefined)
+    t.ok(
+      Buffer.from(bad?.pathBytes ?? '', 'base64').includes(Buffer.from('bad\xffname', 'latin1')),
+      'any name',
+    )
+    const [listing = ''] = full.manifest.restoreCommands
+    const { stdout: listed } = await run('sh', ['-c', `cd ${lab.repository} && ${listing}`])
+    t.ok(listed.includes(`${one?.stored?.file}\t${dir}/one\n`), 'jq lists where the bytes of each file are')
+    for (const { stored: file } of files.values()) {
+      if (!file) continue
+      const { stdout } = await run('sha256sum', [join(full.folder, file.file)])
+      if (stdout.slice(0, 64) !== file.sha256) t.fail(`${file.file} has another digest`)
+    }
+    await run('sh', ['-c', `cd ${dir} && rm link && mv two three && echo new > new`])
+    const incremental = await lab.backup({ type: 'incremental', ...FILES })
+    const after = filesOf(incremental)
+    t.is(after.get(`${dir}/link`)?.kind, 'deleted', 'a deletion is recorded')
+    t.is(after.get(`${dir}/two`)?.kind, 'deleted', 'the old name of what was renamed, too')
+    t.is(storedBytes(incremental, `${dir}/new`)?.toString(), 'new\n')
+    t.is(incremental.manifest.writers[0]?.components[0]?.baseBackupId, full.manifest.id)
+    const next = await lab.backup({ type: 'incremental', ...FILES })
+    t.absent(
+      [...filesOf(next).values()].some(({ kind }) => kind === 'deleted'),
+      'once',
+    )
+    t.alike(
+      next.manifest.chain,
+      [full, incremental, next].map(({ manifest }) => manifest.id),
+    )
+  },
+)
 
 test('row 52: one unreadable file fails its component, and the writer hears so', NEEDS, async (t) => {
   const lab = backupLab(t)
