@@ -5,6 +5,7 @@
       'sources': [
         'src/addon.c',
         'src/arguments.c',
+        'src/attributes.c',
         'src/block-io.c',
         'src/clock.c',
         'src/crc32c.c',

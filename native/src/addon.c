@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "arguments.h"
+#include "attributes.h"
 #include "block-io.h"
 #include "clock.h"
 #include "crc32c.h"
@@ -78,7 +79,7 @@ static bool set_up_state(napi_env env) {
 NAPI_MODULE_INIT() {
   crc32c_set_up();
   bool ok = set_up_state(env) && crc32c_register(env, exports) && block_io_register(env, exports) &&
-            clock_register(env, exports) &&
+            attributes_register(env, exports) && clock_register(env, exports) &&
             later_register(env, exports) && mount_register(env, exports) && sockets_register(env, exports) &&
             fuse_channel_register(env, exports);
   if (!ok) napi_throw_error(env, NULL, "Cannot set up the native addon");

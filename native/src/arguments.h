@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define UMBRA_MAX_ARGUMENTS 6
+#define UMBRA_MAX_ARGUMENTS 9
 
 typedef struct {
   napi_env env;

@@ -81,6 +81,65 @@ export interface Addon {
   lock(fd: number, exclusive: boolean): number
   unlock(fd: number): number
 
+  // -- attributes of the host's files; paths and names are bytes that end in a NUL, links are not followed
+  /** Four 64-bit numbers in the machine's order: seconds and nanoseconds of access, then of modification. */
+  setTimes(
+    path: Uint8Array,
+    pathOffset: number,
+    pathBytes: number,
+    times: Uint8Array,
+    timesOffset: number,
+    timesBytes: number,
+  ): number
+  /** Names, each with its NUL; how many bytes. */
+  listXattrs(
+    path: Uint8Array,
+    pathOffset: number,
+    pathBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+    lengthBytes: number,
+  ): number
+  getXattr(
+    path: Uint8Array,
+    pathOffset: number,
+    pathBytes: number,
+    name: Uint8Array,
+    nameOffset: number,
+    nameBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+    lengthBytes: number,
+  ): number
+  setXattr(
+    path: Uint8Array,
+    pathOffset: number,
+    pathBytes: number,
+    name: Uint8Array,
+    nameOffset: number,
+    nameBytes: number,
+    value: Uint8Array,
+    valueOffset: number,
+    lengthBytes: number,
+  ): number
+  removeXattr(
+    path: Uint8Array,
+    pathOffset: number,
+    pathBytes: number,
+    name: Uint8Array,
+    nameOffset: number,
+    nameBytes: number,
+  ): number
+  /** mknod(2): fifos, sockets, devices. */
+  makeNode(
+    path: Uint8Array,
+    pathOffset: number,
+    pathBytes: number,
+    mode: number,
+    major: number,
+    minor: number,
+  ): number
+
   // -- processes and mounting
   openFuseDevice(): number
   /** mount(2); flags as in sys/mount.h. */
