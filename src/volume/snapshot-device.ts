@@ -4,9 +4,8 @@
 // Always true: nothing of the volume but the snapshot's own blocks is read, and they never change
 // while the snapshot exists.
 
-import { UmbraError } from '../base/errors.ts'
-import type { BlockDevice } from '../storage/block-device.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
+import { ReadOnlyDevice } from '../storage/read-only-device.ts'
 import { NodeCache } from './node-cache.ts'
 import type { TreeRoot } from './points.ts'
 import { RunReader } from './run-reader.ts'
@@ -32,34 +31,38 @@ export interface SnapshotGuard {
   endRead(ticket: number): void
 }
 
-export class SnapshotDevice implements BlockDevice {
-  readonly readOnly = true
-  readonly blockCount: number
-  readonly transaction = 0
-  readonly durableTransaction = 0
-  readonly epoch: number
+export class SnapshotDevice extends ReadOnlyDevice {
   readonly #reader: RunReader
   readonly #guard: SnapshotGuard | undefined
 
   constructor(storage: BlockStorage, options: SnapshotDeviceOptions) {
-    this.blockCount = options.blockCount
-    this.epoch = options.epoch
+    super(options.blockCount, options.epoch)
     this.#guard = options.guard
     const cache = options.cache ?? new NodeCache(storage, CACHE_BYTES)
     this.#reader = new RunReader(storage, new TreeReader(cache, options.root), options.blockCount)
   }
 
-  readSync(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): void {
+  override readSync(
+    offsetBytes: number,
+    lengthBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+  ): void {
     this.#guard?.check()
     this.#reader.readSync(offsetBytes, lengthBytes, target, targetOffset)
   }
 
-  tryRead(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetOffset: number): boolean {
+  override tryRead(
+    offsetBytes: number,
+    lengthBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+  ): boolean {
     this.#guard?.check()
     return this.#reader.tryRead(offsetBytes, lengthBytes, target, targetOffset)
   }
 
-  async read(
+  override async read(
     offsetBytes: number,
     lengthBytes: number,
     target: Uint8Array,
@@ -73,39 +76,4 @@ export class SnapshotDevice implements BlockDevice {
       if (ticket !== undefined) this.#guard?.endRead(ticket)
     }
   }
-
-  writeData(): boolean {
-    throw readOnly()
-  }
-
-  writeMetadata(): void {
-    throw readOnly()
-  }
-
-  discard(): void {
-    throw readOnly()
-  }
-
-  requireRoom(): void {
-    throw readOnly()
-  }
-
-  writeSideTable(): void {
-    throw readOnly()
-  }
-
-  /** A snapshot has none: what it holds is what a clean unmount leaves. */
-  readSideTable(): Uint8Array {
-    return new Uint8Array(0)
-  }
-
-  async flush(): Promise<void> {}
-
-  async commit(): Promise<void> {}
-
-  onBeforeCommit(): void {}
-}
-
-function readOnly(): UmbraError {
-  return new UmbraError('READ_ONLY', 'A snapshot cannot be changed')
 }
