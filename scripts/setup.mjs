@@ -54,6 +54,8 @@ const PACKAGES = [
     found: ['15', '16', '17', '18'].map((version) => `/usr/lib/postgresql/${version}/bin/postgres`),
     without: 'no PostgreSQL on the mount is tested',
   },
+  { name: 'mariadb-server', found: ['mariadbd'], without: 'the writer for MariaDB is not tested' },
+  { name: 'redis-server', found: ['redis-server'], without: 'the writer for Redis is not tested' },
   { name: 'attr', found: ['getfattr'], without: 'extended attributes are not judged by getfattr' },
   { name: 'acl', found: ['getfacl'], without: 'ACLs are not judged by getfacl' },
   { name: 'git', found: ['git'], without: 'no git clone on the mount is tested' },
