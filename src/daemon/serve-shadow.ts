@@ -6,6 +6,7 @@
 
 import { UmbraError } from '../base/errors.ts'
 import { uuidBytes } from '../base/uuid.ts'
+import { DEFAULT_LIMITS } from '../shadow/coordinator/limits.ts'
 import {
   HOLD_TIMEOUT_MS,
   type ShadowRequest,
@@ -16,8 +17,11 @@ import type { ControlServer, Session } from './control-server.ts'
 import { type SequenceLimits, type SequenceVolume, ServedSequence } from './served-sequence.ts'
 import * as protocol from './shadow-protocol.ts'
 
-/** PostSnapshot may take ten minutes (limits.ts of the coordinator). */
-const WINDOW_TIMEOUT_MS = 15 * 60_000
+/**
+ * The window must outlast what the coordinator allows in it: other volumes' opening of theirs, PostSnapshot, the
+ * deletion of excluded files. The coordinator's own limits end these first; a lost one ends with its connection.
+ */
+const WINDOW_TIMEOUT_MS = DEFAULT_LIMITS.longEventMs + 2 * DEFAULT_LIMITS.providerStepMs + 60_000
 
 export const SEQUENCE_LIMITS: SequenceLimits = { holdMs: HOLD_TIMEOUT_MS, windowMs: WINDOW_TIMEOUT_MS }
 
@@ -84,7 +88,7 @@ export class ShadowService {
   }
 }
 
-function checkRequest({ attributes, setCount, snapshotSetId }: ShadowRequest): void {
+function checkRequest({ attributes, setCount, snapshotSetId, snapshotId }: ShadowRequest): void {
   if (!Number.isInteger(attributes) || attributes < 0 || attributes > 0xffffffff) {
     throw new UmbraError('INVALID_ARGUMENT', `Not the attributes of a shadow copy: ${attributes}`)
   }
@@ -92,6 +96,7 @@ function checkRequest({ attributes, setCount, snapshotSetId }: ShadowRequest): v
     throw new UmbraError('INVALID_ARGUMENT', `A shadow set of ${setCount} volumes`)
   }
   uuidBytes(snapshotSetId)
+  if (snapshotId !== undefined) uuidBytes(snapshotId)
   const both = SHADOW_ATTRIBUTES.PLEX | SHADOW_ATTRIBUTES.DIFFERENTIAL
   if ((attributes & both) === both) {
     throw new UmbraError('INVALID_ARGUMENT', 'A shadow copy is either differential or a full clone')

@@ -127,9 +127,10 @@ export class ServedSequence {
 
   commit(): Promise<ShadowCommitted> {
     return this.#step('held', 'committed', async () => {
-      const { snapshotName, snapshotSetId, attributes } = this.#request
+      const { snapshotName, snapshotSetId, snapshotId, attributes } = this.#request
       const shadow = { setId: snapshotSetId, setCount: this.#setCount, attributes }
-      this.#unsealed = await this.#volume.hosted.volume.cutUnsealed(snapshotName, shadow)
+      const { volume } = this.#volume.hosted
+      this.#unsealed = await volume.cutUnsealed(snapshotName, shadow, snapshotId)
       const { id, epoch, createdAtMs } = this.#unsealed.snapshot
       return { snapshotId: id, epoch, createdAtMs }
     })

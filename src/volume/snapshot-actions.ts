@@ -35,12 +35,10 @@ export interface WindowResult {
 export class SnapshotActions {
   readonly #state: VolumeState
   readonly #room: Room
-  readonly #blockCount: number
 
-  constructor(state: VolumeState, room: Room, blockCount: number) {
+  constructor(state: VolumeState, room: Room) {
     this.#state = state
     this.#room = room
-    this.#blockCount = blockCount
   }
 
   /** @throws UmbraError INVALID_NAME, ALREADY_EXISTS, BUSY while a snapshot is unsealed, LIMIT_EXCEEDED */
@@ -63,8 +61,12 @@ export class SnapshotActions {
     }
   }
 
-  /** @param isSealed false: it is not listed and its auto-recovery window is open */
-  createSnapshot(name: string, shadow: ShadowProperties | null, isSealed = true): PointRecord {
+  /** @param as unsealed, it is not listed and its auto-recovery window is open; the id is no other point's */
+  createSnapshot(
+    name: string,
+    shadow: ShadowProperties | null,
+    as: { readonly id: string; readonly isSealed: boolean } = { id: randomUuid(), isSealed: true },
+  ): PointRecord {
     this.checkNew(name)
     this.#checkCount()
     if (isClientAccessible(shadow)) this.#checkClientAccessible()
@@ -73,13 +75,13 @@ export class SnapshotActions {
     state.deadList.settle()
     const record = state.catalog.add({
       ...this.#newPoint(name),
+      ...as,
       kind: 'snapshot',
       root: state.map.root,
       cutRoot: null,
       referencedBlocks: state.liveBlocks,
       deadList: state.deadList.pointer,
       deadBlocks: state.deadList.blockCount,
-      isSealed,
       shadow,
       window: null,
     })
@@ -245,7 +247,7 @@ export class SnapshotActions {
       epoch: this.#state.epoch,
       createdAtMs: Date.now(),
       pinned: false,
-      blockCount: this.#blockCount,
+      blockCount: this.#state.blockCount,
     }
   }
 

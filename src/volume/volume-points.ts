@@ -6,7 +6,7 @@
 // is not sealed is found and listed by nothing here.
 
 import { UmbraError } from '../base/errors.ts'
-import { uuidBytes } from '../base/uuid.ts'
+import { randomUuid, uuidBytes } from '../base/uuid.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { asBookmark, asSnapshot, type PointRecord } from './catalog.ts'
@@ -73,15 +73,24 @@ export class VolumePoints {
     return asSnapshot(await this.#host.inCut(() => this.#actions.createSnapshot(name, shadow)))
   }
 
-  /** @throws UmbraError as createSnapshot() */
-  async cutUnsealed(name: string, shadow: ShadowProperties): Promise<UnsealedSnapshot> {
+  /** @throws UmbraError as createSnapshot(); INVALID_ARGUMENT, ALREADY_EXISTS for the id */
+  async cutUnsealed(name: string, shadow: ShadowProperties, id = randomUuid()): Promise<UnsealedSnapshot> {
     this.#actions.checkNew(name)
     checkShadow(shadow)
+    this.#checkNewId(id)
     return await this.#host.inCut(() => {
-      const record = this.#actions.createSnapshot(name, { ...shadow }, false)
+      const record = this.#actions.createSnapshot(name, { ...shadow }, { id, isSealed: false })
       this.#window = new OpenWindow(this.#host, record)
       return this.#window
     })
+  }
+
+  #checkNewId(id: string): void {
+    uuidBytes(id)
+    const isLower = id === id.toLowerCase()
+    if (isLower && this.#catalog.find(id) === undefined) return
+    const why = isLower ? `The volume has a snapshot or bookmark ${id}` : `Not in lower case: ${id}`
+    throw new UmbraError(isLower ? 'ALREADY_EXISTS' : 'INVALID_ARGUMENT', why)
   }
 
   /** The shadow copy that is being made. */

@@ -3,9 +3,7 @@
 // Always true: methods that change the present are synchronous and end in a whole state; the cut of
 // a commit lies between two of them. What createSnapshot() and its like do happens inside a cut and
 // is durable when their promise resolves. After the first failed write or flush nothing is written
-// any more: `failure` says why, changes throw READ_ONLY, reads go on.
-//
-// The storage belongs to the caller: close() leaves it open.
+// any more: `failure` says why, changes throw READ_ONLY, reads go on. The storage is the caller's to close.
 
 import { UmbraError } from '../base/errors.ts'
 import type { BlockDevice } from '../storage/block-device.ts'
@@ -15,6 +13,7 @@ import { CommitQueue } from './commit-queue.ts'
 import { type CreateOptions, createVolume } from './create-volume.ts'
 import { CutActions } from './cut-actions.ts'
 import { chooseWholeSuperblock } from './fall-back.ts'
+import { growPresent } from './grow-volume.ts'
 import type { Lease } from './leases.ts'
 import type { NodeReader } from './map-node.ts'
 import type {
@@ -53,7 +52,6 @@ export class Volume implements BlockDevice {
   readonly uuid: string
   readonly label: string
   readonly createdAtMs: number
-  readonly blockCount: number
   readonly openReport: OpenReport
   /** The space policy: set, watched, and asked for room. */
   readonly spaceKeeper: SpaceKeeper
@@ -78,7 +76,6 @@ export class Volume implements BlockDevice {
     this.uuid = superblock.uuid
     this.label = superblock.label
     this.createdAtMs = superblock.createdAtMs
-    this.blockCount = superblock.blockCount
     this.#openedReadOnly = readOnly
     this.#cacheBytes = options.cacheBytes ?? CACHE_BYTES
     this.#durable = superblock
@@ -115,7 +112,7 @@ export class Volume implements BlockDevice {
     this.#reader = new RunReader(
       storage,
       { leaf: (position, wait) => this.#present.state.map.leaf(position, wait) },
-      this.blockCount,
+      superblock.blockCount,
     )
     const { badCopies, fellBack } = chosen
     const mended = readOnly ? [] : mendCopies(storage, chosen)
@@ -145,6 +142,10 @@ export class Volume implements BlockDevice {
     if (!readOnly && !chosen.isTwinned) await volume.#reclaimer.commitTwin()
     if (!readOnly) await volume.#points.dropUnsealed()
     return volume
+  }
+
+  get blockCount(): number {
+    return this.#present.state.blockCount
   }
 
   get readOnly(): boolean {
@@ -231,6 +232,12 @@ export class Volume implements BlockDevice {
     this.#change(() => this.#present.writer.discard(blockIndex, blockCount))
   }
 
+  /** Makes the device larger, with the next commit. @throws as growPresent(), READ_ONLY */
+  grow(sizeBytes: number): void {
+    this.#change(() => growPresent(this.#present, sizeBytes))
+    this.#reader.grow(this.blockCount)
+  }
+
   requireRoom(dirtyBlockCount: number, freeing: boolean): void {
     this.#checkWritable()
     this.#present.room.claim(dirtyBlockCount, freeing)
@@ -278,9 +285,13 @@ export class Volume implements BlockDevice {
     return await this.spaceKeeper.withRoom(() => this.#points.createSnapshot(name, shadow))
   }
 
-  /** Cuts a shadow copy and opens its auto-recovery window. @throws UmbraError as createSnapshot() */
-  async cutUnsealed(name: string, shadow: ShadowProperties): Promise<UnsealedSnapshot> {
-    return await this.spaceKeeper.withRoom(() => this.#points.cutUnsealed(name, shadow))
+  /**
+   * Cuts a shadow copy and opens its auto-recovery window.
+   * @param id the UUID that it was promised; without one it gets a random one
+   * @throws UmbraError as createSnapshot(); INVALID_ARGUMENT, ALREADY_EXISTS for the id
+   */
+  async cutUnsealed(name: string, shadow: ShadowProperties, id?: string): Promise<UnsealedSnapshot> {
+    return await this.spaceKeeper.withRoom(() => this.#points.cutUnsealed(name, shadow, id))
   }
 
   /** The shadow copy whose auto-recovery window is open. */
@@ -303,7 +314,6 @@ export class Volume implements BlockDevice {
     return this.#points.snapshots()
   }
 
-  /** Oldest first. */
   bookmarks(): Bookmark[] {
     return this.#points.bookmarks()
   }
@@ -318,7 +328,6 @@ export class Volume implements BlockDevice {
     return this.#points.point(nameOrId)
   }
 
-  /** @throws UmbraError NOT_FOUND */
   sizesOf(nameOrId: string): SnapshotSizes {
     return this.#points.sizesOf(nameOrId)
   }
@@ -374,7 +383,7 @@ export class Volume implements BlockDevice {
   // -- space, end
 
   space(): SpaceReport {
-    return this.#present.state.space(this.blockCount)
+    return this.#present.state.space()
   }
 
   /** Frees everything that deleted snapshots held and gives it back to the host. */

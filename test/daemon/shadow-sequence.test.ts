@@ -11,6 +11,8 @@ import { patternOf } from '../../src/daemon/delete-matching.ts'
 import { checkHooksFolder } from '../../src/daemon/hooks-folder.ts'
 import type { MountedOptions } from '../../src/daemon/launch.ts'
 import { LocalVolume } from '../../src/daemon/local-volume.ts'
+import { SEQUENCE_LIMITS } from '../../src/daemon/serve-shadow.ts'
+import { DEFAULT_LIMITS } from '../../src/shadow/coordinator/limits.ts'
 import type { ShadowRequest, ShadowSequence } from '../../src/shadow/coordinator/shadow-provider.ts'
 import { until } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
@@ -179,4 +181,10 @@ test('checkHooksFolder() takes no folder that others may write, nor one in the v
   t.is(check(join(hooks, 'below')), 'taken', 'below one where others cannot replace it')
   chmodSync(hooks, 0o777)
   t.is(check(join(hooks, 'below')), 'NOT_PERMITTED', 'below one that others may write')
+})
+
+test('row 48: the window outlasts the time that writers have for PostSnapshot', (t) => {
+  const { longEventMs, portGraceMs, providerStepMs } = DEFAULT_LIMITS
+  // Opened here first, then on a slow volume; after PostSnapshot excluded files are deleted.
+  t.ok(SEQUENCE_LIMITS.windowMs > providerStepMs + longEventMs + portGraceMs + providerStepMs)
 })

@@ -129,7 +129,7 @@ test('row 54: what writers set in PostSnapshot is in the document after the set 
   await session.addComponent(writer.component)
   await session.setPreviousBackupStamp(writer.component, 's1')
   await session.startSnapshotSet()
-  await session.addToSnapshotSet('/a')
+  const { snapshotId: promised } = await session.addToSnapshotSet('/a')
   await session.prepareForBackup()
   await session.doSnapshotSet()
   const document = await session.components()
@@ -142,7 +142,8 @@ test('row 54: what writers set in PostSnapshot is in the document after the set 
     document.snapshots.map(({ snapshotId }) => snapshotId),
     properties.map(({ snapshotId }) => snapshotId),
   )
-  t.is(lab.provider.volumes.get('/a')?.snapshots()[0]?.id, properties[0]?.snapshotId, "the volume's own id")
+  t.is(properties[0]?.snapshotId, promised, 'row 26: the id that was given when the volume was added')
+  t.is(lab.provider.volumes.get('/a')?.snapshots()[0]?.id, promised, "the volume's own id")
   await session.close()
 })
 

@@ -161,9 +161,9 @@ class MemorySequence implements ShadowSequence {
 
   async #commit() {
     await this.#step('commit')
-    const { snapshotName, snapshotSetId: setId, attributes } = this.#request
+    const { snapshotName, snapshotId, snapshotSetId: setId, attributes } = this.#request
     const shadow = { setId, setCount: this.#setCount, attributes }
-    this.#unsealed = await this.#volume.cutUnsealed(snapshotName, shadow)
+    this.#unsealed = await this.#volume.cutUnsealed(snapshotName, shadow, snapshotId)
     const { id, epoch, createdAtMs } = this.#unsealed.snapshot
     return { snapshotId: id, epoch, createdAtMs }
   }

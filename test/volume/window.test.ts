@@ -8,7 +8,6 @@ import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { dropAutoReleased } from '../../src/volume/auto-release.ts'
 import { checkVolume } from '../../src/volume/check.ts'
 import { delta } from '../../src/volume/delta.ts'
-import { growVolume } from '../../src/volume/grow-volume.ts'
 import { SHADOW_ATTRIBUTES, type ShadowProperties } from '../../src/volume/points.ts'
 import { FEATURE_SHADOWS, FEATURE_WINDOWS } from '../../src/volume/superblock.ts'
 import { chooseSuperblock } from '../../src/volume/superblock-slots.ts'
@@ -253,6 +252,19 @@ test('a window that undoes what it did leaves the snapshot as it was cut', async
   t.ok(holds(shadow.device, 5000, 0) && holds(shadow.device, 150, 2))
   await volume.close()
   t.is(faultsOf(storage), '')
+})
+
+test('row 26: a shadow copy has the id that it was promised, over restarts', async (t) => {
+  const { storage, volume } = await makeVolume()
+  const id = '0f8b1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3'
+  const shadow = await volume.cutUnsealed('shadow', shadowOf(), id)
+  t.is(shadow.snapshot.id, id)
+  t.is((await shadow.seal()).id, id)
+  t.is(await codeOf(() => volume.cutUnsealed('again', shadowOf(), id)), 'ALREADY_EXISTS')
+  t.is(await codeOf(() => volume.cutUnsealed('again', shadowOf(), 'no uuid')), 'INVALID_ARGUMENT')
+  t.is(await codeOf(() => volume.cutUnsealed('again', shadowOf(), id.toUpperCase())), 'INVALID_ARGUMENT')
+  await volume.close()
+  t.is((await Volume.open(storage)).snapshot(id).name, 'shadow')
 })
 
 test('row 26: set, count and attributes stay over restarts, and only as long as they are needed', async (t) => {
@@ -568,7 +580,9 @@ test('a window list stays right when the volume grows, also by a level', async (
   write(volume, 12, 1, 3)
   await volume.deleteSnapshot('shadow', { keepBookmark: true })
   await volume.close()
-  await growVolume(storage, 100_000 * BLOCK)
+  const small = await Volume.open(storage)
+  small.grow(100_000 * BLOCK)
+  await small.close()
   const again = await Volume.open(storage)
   write(again, 90_000, 1, 4)
   const later = await again.createSnapshot('later')

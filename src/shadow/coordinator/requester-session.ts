@@ -91,8 +91,8 @@ export interface RequesterSession {
   /** @throws UmbraError SET_IN_PROGRESS: another creation is under way; `waitMs` waits and tries again so long */
   startSnapshotSet(options?: { readonly waitMs?: number }): Promise<{ snapshotSetId: string }>
   /**
-   * The id is the one the snapshot is asked to have; a provider that names its snapshots itself gives it another,
-   * which snapshotProperties() and the document have once it is made.
+   * The id is the one that the snapshot will have, unless its provider names snapshots itself:
+   * snapshotProperties() and the document have what it is once it is made.
    * @throws UmbraError LIMIT_EXCEEDED beyond 64 volumes, VOLUME_NOT_SUPPORTED, ALREADY_EXISTS
    */
   addToSnapshotSet(
