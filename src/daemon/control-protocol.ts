@@ -84,6 +84,14 @@ export interface SnapshotDetails {
   readonly sizes: SnapshotSizes
 }
 
+export interface ResizedVolume {
+  readonly volume: string
+  /** Of the volume: what was asked for, in whole blocks. */
+  readonly sizeBytes: number
+  /** Of the file system; a few MiB less where a last group would have no room for files. */
+  readonly fileSystemBytes: number
+}
+
 export interface NameParams {
   readonly name: string
 }
@@ -128,6 +136,8 @@ export const snapshotFreedRequest = new RequestType<
 >('snapshot.freed')
 /** Changes what is given of the policy; nothing: shows it. @throws INVALID_ARGUMENT, OUT_OF_SPACE, READ_ONLY */
 export const policyRequest = new RequestType<Partial<SpacePolicy>, PolicyReport, WireError>('policy')
+/** Makes the volume and its file system larger. @throws BUSY without a mount, and as resizeVolume() */
+export const resizeRequest = new RequestType<{ sizeBytes: number }, ResizedVolume, WireError>('resize')
 /** Keeps the named points until the connection closes. @throws NOT_FOUND */
 export const leaseRequest = new RequestType<LeaseParams, Leased, WireError>('lease')
 /** Names of leased snapshots of this connection that were evicted all the same. */

@@ -17,6 +17,7 @@ import type {
   Leased,
   LeaseParams,
   PolicyReport,
+  ResizedVolume,
   SnapshotDetails,
   SnapshotTaken,
   VolumeStatus,
@@ -59,6 +60,8 @@ export interface MountHooks {
   isInUse(snapshot: Snapshot): boolean
   /** A snapshot was dropped to make room: everything below it is ESTALE from now on. */
   evicted?(epoch: number): void
+  /** Makes volume and file system larger in one turn of the event loop; the next commit makes it durable. */
+  grow(sizeBytes: number): Promise<Omit<ResizedVolume, 'volume'>>
   /** Stops the mount's own reading of a snapshot. @returns undo, for when the deletion then fails */
   beforeDelete(snapshot: Snapshot): Promise<() => void>
 }
@@ -139,6 +142,15 @@ export class HostedVolume {
       events: log.events,
       evicted,
     }
+  }
+
+  /** @throws UmbraError BUSY without a mount, and as growBoth(), with nothing changed */
+  async resize(sizeBytes: number): Promise<ResizedVolume> {
+    const { volumePath } = this.#place
+    if (!this.#hooks) throw new UmbraError('BUSY', `${volumePath} is in use by a backup`)
+    const sizes = await this.#hooks.grow(sizeBytes)
+    await this.volume.commit()
+    return { volume: volumePath, ...sizes }
   }
 
   /** @throws UmbraError NOT_FOUND */

@@ -12,6 +12,7 @@ import {
   leaseEvictedNotification,
   leaseRequest,
   policyRequest,
+  resizeRequest,
   snapshotCreateRequest,
   snapshotDeleteRequest,
   snapshotFreedRequest,
@@ -50,6 +51,7 @@ export function serveControl(
   )
   server.handleWith(snapshotFreedRequest, ({ names }) => ({ freedBytes: hosted().freedIfDeleted(names) }))
   server.handleWith(policyRequest, (change) => hosted().policy(change))
+  server.handleWith(resizeRequest, ({ sizeBytes }) => hosted().resize(sizeBytes))
   server.handleWith(snapshotPinRequest, ({ name, pinned }) => hosted().pinSnapshot(name, pinned))
   server.handleWith(bookmarkCreateRequest, ({ name }) => hosted().createBookmark(name))
   server.handle(bookmarkListRequest, () => hosted().listBookmarks())

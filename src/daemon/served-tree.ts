@@ -65,6 +65,8 @@ export function openSnapshotTree(device: BlockDevice): FileSystem {
 export interface ServedTree {
   readonly operations: InodeOperations
   readonly marker: FlushMarker
+  /** The present's; null: a single snapshot is shown. */
+  readonly fileSystem: Ext4 | null
   readonly view: SnapshotsView | null
   /** Where modifications of the present wait while a shadow set is cut. */
   readonly gate: HoldGate
@@ -83,11 +85,11 @@ export function serveVolume(
   const live = new LiveTree(fileSystem, { spaceLimit, timesFromKernel, gate })
   const marker = new FlushMarker()
   const view = new SnapshotsView({ live, provider: new HostedSnapshots(hosted), marker, control: socket })
-  return { operations: view, marker, view, gate }
+  return { operations: view, marker, fileSystem, view, gate }
 }
 
 /** One snapshot by itself, with the file system's own inode numbers. */
 export function serveSnapshot(device: BlockDevice): ServedTree {
   const operations = new LiveTree(openSnapshotTree(device))
-  return { operations, marker: new FlushMarker(), view: null, gate: new HoldGate() }
+  return { operations, marker: new FlushMarker(), fileSystem: null, view: null, gate: new HoldGate() }
 }

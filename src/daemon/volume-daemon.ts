@@ -9,9 +9,11 @@ import { requireAddon } from '../base/addon.ts'
 import { hasCode, UmbraError } from '../base/errors.ts'
 import { ControlServer } from './control-server.ts'
 import { FlushHelper } from './flush.ts'
+import type { MountHooks } from './hosted-volume.ts'
 import type { MountedOptions } from './launch.ts'
 import { type Log, openLog } from './log.ts'
 import { type MountService, serveMount } from './mount-drivers.ts'
+import { growBoth } from './resize-volume.ts'
 import { openRuntimeFolder, removeStaleSocket } from './runtime-folder.ts'
 import { serveControl } from './serve-control.ts'
 import { SEQUENCE_LIMITS, ShadowService, serveShadow } from './serve-shadow.ts'
@@ -123,6 +125,7 @@ class VolumeDaemon implements RunningDaemon {
     this.#served.hosted?.attach({
       evicted: (epoch) => void this.#served.tree.view?.snapshotRemoved(epoch).catch(() => {}),
       flush: () => this.#flush(),
+      grow: (sizeBytes) => this.#grow(sizeBytes),
       isInUse: (snapshot) => this.#served.tree.view?.isSnapshotInUse(snapshot.epoch) ?? false,
       beforeDelete: async (snapshot) =>
         (await this.#served.tree.view?.snapshotRemoved(snapshot.epoch)) ?? (() => {}),
@@ -133,6 +136,14 @@ class VolumeDaemon implements RunningDaemon {
     await service.tune()
     const { mountPoint, by } = service
     this.#log.info({ volume: this.#options.volumePath, mountPoint, by }, 'mounted')
+  }
+
+  /** Not while a shadow set is cut: what is held begins afterwards. */
+  async #grow(sizeBytes: number): ReturnType<MountHooks['grow']> {
+    const { hosted, tree } = this.#served
+    for (let { released } = tree.gate; released; released = tree.gate.released) await released
+    if (hosted && tree.fileSystem) return growBoth(hosted.volume, tree.fileSystem, sizeBytes)
+    throw new UmbraError('READ_ONLY', 'A snapshot keeps its size')
   }
 
   #makeShadows(): ShadowService | undefined {

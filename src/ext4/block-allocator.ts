@@ -22,7 +22,7 @@ export class BlockAllocator {
   readonly #groups: Groups
   readonly #overlay: OrphanOverlay
   /** Below this bit nothing is free in the group, the overlay counted. */
-  readonly #firstFree: Uint32Array
+  #firstFree = new Uint32Array(0)
   readonly #combined = new Uint8Array(BLOCK_SIZE_BYTES)
   readonly #lateDiscards: BlockRange[] = []
   #committedFree = 0
@@ -34,8 +34,17 @@ export class BlockAllocator {
     this.#cache = cache
     this.#groups = groups
     this.#overlay = overlay
-    this.#firstFree = new Uint32Array(groups.geometry.groupCount)
-    for (const count of groups.freeBlocks) this.#committedFree += count
+    this.load()
+  }
+
+  /** Takes what the groups say: at first, and when the file system has grown. */
+  load(): void {
+    const { geometry, freeBlocks } = this.#groups
+    const known = this.#firstFree
+    this.#firstFree = new Uint32Array(geometry.groupCount)
+    this.#firstFree.set(known)
+    this.#committedFree = 0
+    for (const count of freeBlocks) this.#committedFree += count
   }
 
   /** Free blocks of the committed view: what the superblock says. */

@@ -18,6 +18,7 @@ import type {
   FileSystem,
   FileSystemStatistics,
 } from './file-system.ts'
+import { checkGrowth } from './grow.ts'
 import { INODE_FLAG, type Inode } from './inode.ts'
 import { Namespace } from './namespace.ts'
 import { Renamer } from './rename.ts'
@@ -201,6 +202,21 @@ export class Ext4 implements FileSystem {
   }
   sync(inode: Inode, dataOnly: boolean): Promise<void> {
     return this.#data.sync(inode, dataOnly)
+  }
+  /**
+   * Whether grow() will do it once the device has so many blocks.
+   * @throws UmbraError UNSUPPORTED_FEATURE, READ_ONLY, OUT_OF_SPACE
+   */
+  checkGrowth(blockCount: number): void {
+    this.#needWritable()
+    this.#core.flush()
+    checkGrowth(this.#core.device, blockCount)
+  }
+  /** Fills the device, which has become larger. @returns blocks of the file system */
+  grow(): number {
+    this.#needWritable()
+    this.#core.grow()
+    return this.#core.blockCount
   }
   flushMetadata(): void {
     this.#core.flush()

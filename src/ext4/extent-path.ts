@@ -38,6 +38,8 @@ export interface Step {
 export interface ExtentTreeHost {
   inodeSeed(inode: Inode): number
   markInodeDirty(inode: Inode): void
+  /** Size of the file system, which may grow. */
+  readonly blockCount: number
   /** A block near which the inode's first blocks should lie. */
   homeBlock(inode: Inode): number
 }
@@ -48,12 +50,10 @@ export class ExtentPath {
   depth = 0
   readonly #cache: BlockCache
   readonly #host: ExtentTreeHost
-  readonly #blockCount: number
 
-  constructor(cache: BlockCache, host: ExtentTreeHost, blockCount: number) {
+  constructor(cache: BlockCache, host: ExtentTreeHost) {
     this.#cache = cache
     this.#host = host
-    this.#blockCount = blockCount
     for (let i = 0; i <= EXTENT_DEPTH_MAX; i++)
       this.steps.push({ bytes: new Uint8Array(0), block: undefined, index: -1 })
   }
@@ -61,7 +61,7 @@ export class ExtentPath {
   /** A checked node below the root. @throws UmbraError CORRUPT, CHECKSUM_MISMATCH */
   load(inode: Inode, blockIndex: number, depth: number): MetadataBlock {
     return this.#cache.get(blockIndex, (bytes) => {
-      checkNode(bytes, depth, this.#blockCount, inode.ino)
+      checkNode(bytes, depth, this.#host.blockCount, inode.ino)
       checkNodeChecksum(bytes, this.#host.inodeSeed(inode), inode.ino)
     })
   }
@@ -82,7 +82,7 @@ export class ExtentPath {
       }
       if (step.index < 0) step.index = 0
       const child = childBlock(bytes, step.index)
-      if (child <= 0 || child >= this.#blockCount)
+      if (child <= 0 || child >= this.#host.blockCount)
         throw new UmbraError('CORRUPT', `The extent tree of inode ${inode.ino} points outside`)
       block = this.load(inode, child, depth - level - 1)
       bytes = block.bytes

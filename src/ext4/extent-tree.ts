@@ -45,22 +45,20 @@ export function initExtentRoot(inode: Inode): void {
 
 export class ExtentTree {
   readonly #host: ExtentTreeHost
-  readonly #blockCount: number
   readonly #path: ExtentPath
   readonly #growth: ExtentGrowth
   readonly #shrinking: ExtentShrinking
 
-  constructor(cache: BlockCache, allocator: BlockAllocator, host: ExtentTreeHost, blockCount: number) {
+  constructor(cache: BlockCache, allocator: BlockAllocator, host: ExtentTreeHost) {
     this.#host = host
-    this.#blockCount = blockCount
-    this.#path = new ExtentPath(cache, host, blockCount)
+    this.#path = new ExtentPath(cache, host)
     this.#growth = new ExtentGrowth(this.#path, cache, allocator, host)
     this.#shrinking = new ExtentShrinking(this.#path, allocator, host)
   }
 
   /** Checks the root when an inode is loaded. @throws UmbraError CORRUPT */
   checkRoot(inode: Inode): void {
-    checkNode(inode.blockArea, undefined, this.#blockCount, inode.ino)
+    checkNode(inode.blockArea, undefined, this.#host.blockCount, inode.ino)
   }
 
   /** What `fileBlock` maps to: the run from it on, or the hole up to the next extent. */
@@ -102,7 +100,7 @@ export class ExtentTree {
     if (leaf.index < 0) return this.#host.homeBlock(inode)
     const start = entryKey(leaf.bytes, leaf.index)
     const goal = extentTarget(leaf.bytes, leaf.index) + (fileBlock - start)
-    return goal < this.#blockCount ? goal : this.#host.homeBlock(inode)
+    return goal < this.#host.blockCount ? goal : this.#host.homeBlock(inode)
   }
 
   /** Blocks that `insertions` new entries near `fileBlock` may take for the tree itself. */

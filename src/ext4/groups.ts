@@ -28,13 +28,13 @@ const BLOCK_BITMAP_DIRTY = 1
 const INODE_BITMAP_DIRTY = 2
 
 export class Groups {
-  readonly geometry: Geometry
-  readonly freeBlocks: Uint32Array
-  readonly freeInodes: Uint32Array
-  readonly usedDirectories: Uint32Array
+  geometry: Geometry
+  freeBlocks = new Uint32Array(0)
+  freeInodes = new Uint32Array(0)
+  usedDirectories = new Uint32Array(0)
   readonly #device: BlockDevice
   readonly #cache: BlockCache
-  readonly #table: Uint8Array
+  #table = new Uint8Array(0)
   readonly #dirtyGroups = new Map<number, number>()
   readonly #dirtyTableBlocks = new Set<number>()
   readonly #scratch = new Uint8Array(4)
@@ -43,13 +43,22 @@ export class Groups {
     this.geometry = geometry
     this.#device = device
     this.#cache = cache
+    this.load(geometry)
+  }
+
+  /**
+   * Reads all descriptors from the device: at first, and when the file system has grown. Nothing is dirty.
+   * @throws UmbraError CHECKSUM_MISMATCH, CORRUPT
+   */
+  load(geometry: Geometry): void {
+    this.geometry = geometry
     const tableBlocks = descriptorBlockCount(geometry)
     this.#table = new Uint8Array(tableBlocks * BLOCK_SIZE_BYTES)
     this.freeBlocks = new Uint32Array(geometry.groupCount)
     this.freeInodes = new Uint32Array(geometry.groupCount)
     this.usedDirectories = new Uint32Array(geometry.groupCount)
     for (let i = 0; i < tableBlocks; i++) {
-      device.readSync(
+      this.#device.readSync(
         descriptorBlock(geometry, i) * BLOCK_SIZE_BYTES,
         BLOCK_SIZE_BYTES,
         this.#table,
@@ -57,6 +66,11 @@ export class Groups {
       )
     }
     for (let group = 0; group < geometry.groupCount; group++) this.#load(group)
+  }
+
+  /** The last group's block bitmap was changed on the device. */
+  forgetLastBitmap(): void {
+    this.#cache.forget(this.blockBitmap(this.geometry.groupCount - 1))
   }
 
   /** Descriptor blocks that the next flush writes. */

@@ -4,8 +4,8 @@
 // Always true: descriptors that have no room behind the old ones go into the new groups themselves
 // (meta_bg, from the first descriptor block that is new), which is what the kernel's own online resize
 // does where nothing was reserved; backups are not written, as mkfs.ts has it. What lay past the old end
-// is discarded first, so that new inode tables read as zeros. Nothing is committed, and no Ext4 is open
-// on the device meanwhile.
+// is discarded first, so that new inode tables read as zeros. Nothing is committed; an Ext4 that is open
+// on the device has written everything and reads the new layout afterwards (Ext4.grow()).
 // Source: Documentation/filesystems/ext4/blockgroup.rst, "Meta Block Groups".
 
 import { crc32c } from '../base/crc32c.ts'
@@ -29,6 +29,8 @@ import { encodeDescriptor, LAST_GROUP_SPARE_BLOCKS, overhead, type Plan } from '
 import { type Geometry, readGeometry, superblockChecksum } from './superblock.ts'
 
 const INODES_MAX = 2 ** 32 - 1
+/** Of the device's block map. */
+const LEVELS_MAX = 4
 
 /**
  * Lets the file system fill its device, as far as a last group would be of use.
@@ -36,14 +38,8 @@ const INODES_MAX = 2 ** 32 - 1
  * @throws UmbraError UNSUPPORTED_FEATURE for what cannot be grown, READ_ONLY, OUT_OF_SPACE
  */
 export function growExt4(device: BlockDevice): number {
-  const first = new Uint8Array(BLOCK_SIZE_BYTES)
-  device.readSync(0, BLOCK_SIZE_BYTES, first, 0)
-  const old = readGeometry(first, device)
-  if (old.readOnlyReason !== undefined) throw new UmbraError('READ_ONLY', old.readOnlyReason)
-  const value = Superblock.decode(first, SUPERBLOCK_OFFSET_BYTES)
-  const plan = planGrowth(old, device.blockCount)
+  const { first, old, value, plan } = prepare(device, device.blockCount)
   if (plan.blockCount <= old.blockCount) return old.blockCount
-  refuse(value.featureCompat, old, plan)
   const oldTables = descriptorBlockCount(old)
   const newTables = descriptorBlockCount(plan)
   device.discard(old.blockCount, plan.blockCount - old.blockCount)
@@ -72,6 +68,28 @@ export function growExt4(device: BlockDevice): number {
   write32(raw, SUPERBLOCK_SIZE_BYTES - 4, superblockChecksum(raw))
   device.writeMetadata(0, first, 0)
   return plan.blockCount
+}
+
+/**
+ * Whether growExt4() will do it once the device has so many blocks, and the room that takes.
+ * @throws UmbraError as growExt4()
+ */
+export function checkGrowth(device: BlockDevice, blockCount: number): void {
+  const { old, plan } = prepare(device, blockCount)
+  const tables = descriptorBlockCount(plan) - descriptorBlockCount(old)
+  // The map's nodes above them are more in the larger device.
+  device.requireRoom(LEVELS_MAX * tables + 64, false)
+}
+
+function prepare(device: BlockDevice, blockCount: number) {
+  const first = new Uint8Array(BLOCK_SIZE_BYTES)
+  device.readSync(0, BLOCK_SIZE_BYTES, first, 0)
+  const old = readGeometry(first, device)
+  if (old.readOnlyReason !== undefined) throw new UmbraError('READ_ONLY', old.readOnlyReason)
+  const value = Superblock.decode(first, SUPERBLOCK_OFFSET_BYTES)
+  const plan = planGrowth(old, blockCount)
+  if (plan.blockCount > old.blockCount) refuse(value.featureCompat, old, plan)
+  return { first, old, value, plan }
 }
 
 /** A last group without room for files is left out, as mke2fs does. */

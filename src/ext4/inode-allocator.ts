@@ -19,15 +19,24 @@ export class InodeAllocator {
   readonly #groups: Groups
   readonly #overlay: OrphanOverlay
   /** No number below this index in the group is free and held by no orphan. */
-  readonly #firstFree: Uint32Array
+  #firstFree = new Uint32Array(0)
   #committedFree = 0
 
   constructor(cache: BlockCache, groups: Groups, overlay: OrphanOverlay) {
     this.#cache = cache
     this.#groups = groups
     this.#overlay = overlay
-    this.#firstFree = new Uint32Array(groups.geometry.groupCount)
-    for (const count of groups.freeInodes) this.#committedFree += count
+    this.load()
+  }
+
+  /** Takes what the groups say: at first, and when the file system has grown. */
+  load(): void {
+    const { geometry, freeInodes } = this.#groups
+    const known = this.#firstFree
+    this.#firstFree = new Uint32Array(geometry.groupCount)
+    this.#firstFree.set(known)
+    this.#committedFree = 0
+    for (const count of freeInodes) this.#committedFree += count
   }
 
   get committedFreeCount(): number {

@@ -27,6 +27,7 @@ import {
   Superblock,
 } from './format.ts'
 import { Groups } from './groups.ts'
+import { growExt4 } from './grow.ts'
 import {
   INODE_FLAG,
   type Inode,
@@ -73,7 +74,7 @@ export class Ext4Structure implements Ext4Core {
   readonly device: BlockDevice
   readonly readOnly: boolean
   readonly blockSizeBytes = BLOCK_SIZE_BYTES
-  readonly geometry: Geometry
+  geometry: Geometry
   readonly hashSeed: Uint32Array
   readonly hashVersion: number
   readonly hashUnsigned: boolean
@@ -136,9 +137,9 @@ export class Ext4Structure implements Ext4Core {
     this.#groups = new Groups(device, this.#cache, geometry)
     this.allocator = new BlockAllocator(device, this.#cache, this.#groups, this.#overlay)
     this.inodeAllocator = new InodeAllocator(this.#cache, this.#groups, this.#overlay)
-    this.extents = new ExtentTree(this.#cache, this.allocator, this, geometry.blockCount)
+    this.extents = new ExtentTree(this.#cache, this.allocator, this)
     this.#savedOrphans = new SavedOrphans(device, this.#overlay)
-    this.#trimmer = new Trimmer(device, geometry, this.#groups, this.#overlay)
+    this.#trimmer = new Trimmer(device, this.#groups, this.#overlay)
     this.#removal = new InodeRemoval(this, {
       cache: this.#cache,
       overlay: this.#overlay,
@@ -160,6 +161,10 @@ export class Ext4Structure implements Ext4Core {
   }
   get uuid(): string {
     return this.geometry.uuid
+  }
+
+  get blockCount(): number {
+    return this.geometry.blockCount
   }
 
   now(): Time {
@@ -389,6 +394,23 @@ export class Ext4Structure implements Ext4Core {
     write16(raw, SB.STATE, read16(raw, SB.STATE) | STATE_VALID)
     write32(raw, SB.CHECKSUM, superblockChecksum(raw))
     this.device.writeMetadata(0, this.#superblock, 0)
+  }
+
+  /**
+   * Makes the file system as large as the device, between two operations; what is open stays so.
+   * @throws UmbraError as growExt4(), with nothing changed
+   */
+  grow(): void {
+    this.flush()
+    const oldBlockCount = this.blockCount
+    const blockCount = growExt4(this.device)
+    if (blockCount === oldBlockCount) return
+    this.device.readSync(0, BLOCK_SIZE_BYTES, this.#superblock, 0)
+    this.geometry = readGeometry(this.#superblock, this.device)
+    this.#groups.forgetLastBitmap()
+    this.#groups.load(this.geometry)
+    this.allocator.load()
+    this.inodeAllocator.load()
   }
 
   /** Discards every free block of initialised groups (FITRIM). */

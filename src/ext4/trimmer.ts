@@ -8,24 +8,21 @@ import { clearRun, findClear } from './bitmap.ts'
 import type { Groups } from './groups.ts'
 import { groupBlockCount } from './layout.ts'
 import type { OrphanOverlay } from './orphan-overlay.ts'
-import type { Geometry } from './superblock.ts'
 
 export class Trimmer {
   readonly #device: BlockDevice
-  readonly #geometry: Geometry
   readonly #groups: Groups
   readonly #overlay: OrphanOverlay
 
-  constructor(device: BlockDevice, geometry: Geometry, groups: Groups, overlay: OrphanOverlay) {
+  constructor(device: BlockDevice, groups: Groups, overlay: OrphanOverlay) {
     this.#device = device
-    this.#geometry = geometry
     this.#groups = groups
     this.#overlay = overlay
   }
 
   /** Discards what is free of the run; what lies outside the file system is ignored. */
   trimRun(blockIndex: number, blockCount: number): void {
-    const { blocksPerGroup, blockCount: total } = this.#geometry
+    const { blocksPerGroup, blockCount: total } = this.#groups.geometry
     const end = Math.min(blockIndex + blockCount, total)
     for (let block = blockIndex; block < end; ) {
       const group = Math.floor(block / blocksPerGroup)
@@ -44,14 +41,14 @@ export class Trimmer {
     const bits = held ? bitmap.bytes.map((byte, i) => byte | (held[i] as number)) : bitmap.bytes
     for (let at = findClear(bits, from, to); at >= 0; at = findClear(bits, at, to)) {
       const count = clearRun(bits, at, to, to - at)
-      this.#device.discard(group * this.#geometry.blocksPerGroup + at, count)
+      this.#device.discard(group * this.#groups.geometry.blocksPerGroup + at, count)
       at += count
     }
   }
 
   /** Discards every free block of initialised groups (FITRIM). */
   trim(): void {
-    for (let group = 0; group < this.#geometry.groupCount; group++)
-      this.#trimIn(group, 0, groupBlockCount(this.#geometry, group))
+    for (let group = 0; group < this.#groups.geometry.groupCount; group++)
+      this.#trimIn(group, 0, groupBlockCount(this.#groups.geometry, group))
   }
 }

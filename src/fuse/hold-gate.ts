@@ -21,6 +21,11 @@ export class HoldGate {
     return this.#held !== undefined
   }
 
+  /** Settles with the present hold; undefined: nobody holds. For what cannot be asked again. */
+  get released(): Promise<void> | undefined {
+    return this.#held?.released
+  }
+
   /** To be called before anything is changed. @throws NotReady while held */
   pass(): void {
     if (this.#held !== undefined) throw new NotReady(this.#held.released)

@@ -25,8 +25,8 @@ export class Present {
     keeper: LimitKeeper,
   ) {
     this.state = new VolumeState(storage, superblock, reads, cacheBytes)
-    this.room = new Room(this.state, superblock.blockCount, keeper)
+    this.room = new Room(this.state, keeper)
     this.writer = new Writer(this.state, this.room, noteWrite)
-    this.actions = new SnapshotActions(this.state, this.room, superblock.blockCount)
+    this.actions = new SnapshotActions(this.state, this.room)
   }
 }

@@ -65,7 +65,7 @@ interface DirtyNode {
 export class RadixTree implements LeafSource {
   readonly #store: NodeStore
   readonly #owner: TreeOwner
-  readonly #levels: number
+  #levels: number
   /** Dirty nodes by level and position (first block / blocks per node). */
   readonly #dirty: Map<number, DirtyNode>[]
   #dirtyCount = 0
@@ -122,6 +122,30 @@ export class RadixTree implements LeafSource {
     if (physicalBlock === 0) return
     this.#dropSubtree(levels - 1, 0, physicalBlock, birthEpoch)
     this.#root = { physicalBlock: 0, birthEpoch: 0, checksum: 0, levels }
+  }
+
+  /** Puts the same tree below further levels; nothing of it is read or moved. */
+  raise(levels: number): void {
+    while (this.#levels < levels) {
+      const { physicalBlock, birthEpoch, checksum } = this.#root
+      this.#levels++
+      this.#dirty.push(new Map())
+      if (physicalBlock === 0) {
+        this.#root = { ...this.#root, levels: this.#levels }
+        continue
+      }
+      const top = this.#emptyNode(0)
+      // Where the old root is dirty its checksum comes when it is written.
+      setEntry(top.words, 0, ENTRY_NODE, physicalBlock, birthEpoch, checksum)
+      this.#dirtyAt(this.#levels - 1).set(0, top)
+      this.#dirtyCount++
+      this.#root = {
+        physicalBlock: top.physicalBlock,
+        birthEpoch: this.#owner.epoch,
+        checksum: 0,
+        levels: this.#levels,
+      }
+    }
   }
 
   /** Writes every dirty node, parents after children; the root is then right. */

@@ -24,16 +24,18 @@ export interface LimitKeeper {
 
 export class Room {
   readonly #state: VolumeState
-  /** Virtual size of the volume. */
-  readonly blockCount: number
   readonly #keeper: LimitKeeper
   /** File-system blocks that are or may become dirty before the next cut. */
   #claimedBlocks = 0
 
-  constructor(state: VolumeState, blockCount: number, keeper: LimitKeeper) {
+  constructor(state: VolumeState, keeper: LimitKeeper) {
     this.#state = state
     this.#keeper = keeper
-    this.blockCount = blockCount
+  }
+
+  /** Virtual size of the volume. */
+  get blockCount(): number {
+    return this.#state.blockCount
   }
 
   /** @throws UmbraError OUT_OF_SPACE */

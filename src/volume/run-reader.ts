@@ -11,12 +11,17 @@ import { type LeafSource, planRuns } from './tree-reader.ts'
 export class RunReader {
   readonly #storage: BlockStorage
   readonly #source: LeafSource
-  readonly #sizeBytes: number
+  #sizeBytes: number
   readonly #plan: number[] = []
 
   constructor(storage: BlockStorage, source: LeafSource, blockCount: number) {
     this.#storage = storage
     this.#source = source
+    this.#sizeBytes = blockCount * BLOCK_SIZE_BYTES
+  }
+
+  /** The device has become larger. */
+  grow(blockCount: number): void {
     this.#sizeBytes = blockCount * BLOCK_SIZE_BYTES
   }
 

@@ -54,6 +54,8 @@ export class VolumeState implements TreeOwner {
   /** Transaction being built. */
   transaction: number
   epoch: number
+  /** Virtual size of the present. */
+  blockCount: number
   /** Blocks the present refers to: data and nodes. */
   liveBlocks: number
   policy: SpacePolicy
@@ -89,6 +91,7 @@ export class VolumeState implements TreeOwner {
     this.sideTable = new SideTable(this.store, superblock.sideTable)
     this.transaction = superblock.transaction + 1
     this.epoch = superblock.epoch
+    this.blockCount = superblock.blockCount
     this.liveBlocks = superblock.liveBlocks
     this.policy = superblock.policy
     this.lastCut = superblock
@@ -190,15 +193,14 @@ export class VolumeState implements TreeOwner {
       : Math.floor(snapshotLimitBytes / BLOCK_SIZE_BYTES)
   }
 
-  /** @param blockCount virtual size of the volume */
-  space(blockCount: number): SpaceReport {
+  space(): SpaceReport {
     const pending = this.frees.pendingBlocks + this.toFree.blockCount + this.puncher.queuedBlocks
     return {
       liveBytes: this.liveBlocks * BLOCK_SIZE_BYTES,
       snapshotBytes: this.deadBlocks * BLOCK_SIZE_BYTES,
       allocatedBytes: (this.allocator.usedBlocks + this.#windowBlocks) * BLOCK_SIZE_BYTES,
       pendingFreeBytes: pending * BLOCK_SIZE_BYTES,
-      virtualBytes: blockCount * BLOCK_SIZE_BYTES,
+      virtualBytes: this.blockCount * BLOCK_SIZE_BYTES,
     }
   }
 
@@ -237,6 +239,7 @@ export class VolumeState implements TreeOwner {
       ),
       readOnlyFeatures: withBit(this.lastCut.readOnlyFeatures, FEATURE_SHADOWS, this.catalog.shadowCount > 0),
       epoch: this.epoch,
+      blockCount: this.blockCount,
       physicalBlockCount: this.allocator.physicalBlockCount,
       liveRoot: this.map.root,
       liveBlocks: this.liveBlocks,

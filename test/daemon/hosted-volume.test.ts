@@ -22,6 +22,7 @@ test('of two deletions of one name at once, none takes a new snapshot of that na
   const readersEnd: (() => void)[] = []
   hosted.attach({
     flush: async () => {},
+    grow: () => Promise.reject(new Error('not asked for')),
     isInUse: () => false,
     beforeDelete: async () => {
       await new Promise<void>((resolve) => readersEnd.push(resolve))

@@ -3,12 +3,12 @@
 
 import test, { type Assertion } from 'brittle'
 import { BLOCK_SIZE_BYTES, GIB, MIB, TIB } from '../../src/base/units.ts'
+import type { BlockStorage } from '../../src/storage/block-storage.ts'
 import { crashStates } from '../../src/storage/crash-states.ts'
 import { MemoryStorage } from '../../src/storage/memory-storage.ts'
 import { WriteLogStorage } from '../../src/storage/write-log-storage.ts'
 import { checkVolume } from '../../src/volume/check.ts'
 import { delta } from '../../src/volume/delta.ts'
-import { growVolume } from '../../src/volume/grow-volume.ts'
 import { Volume } from '../../src/volume/volume.ts'
 import { type Contents, fillBlock, randomFrom } from './support/model.ts'
 
@@ -38,6 +38,12 @@ function wrongBlocks(device: Device, blockCount: number, contents: Contents): st
     if (Buffer.compare(found, expected) !== 0) wrong.push(`block ${block}, tag ${tag}`)
   }
   return wrong
+}
+
+async function growVolume(storage: BlockStorage, sizeBytes: number): Promise<void> {
+  const volume = await Volume.open(storage)
+  volume.grow(sizeBytes)
+  await volume.close()
 }
 
 function assertSound(t: Assertion, storage: MemoryStorage): void {

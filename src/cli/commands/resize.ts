@@ -7,8 +7,8 @@ import { type JsonOption, printResult } from '../output.ts'
 
 export function resizeCommand(): Command {
   return new Command('resize')
-    .description('make a volume and its file system larger (unmounted volumes); snapshots keep their size')
-    .argument('<VOLUME>', 'volume file')
+    .description('make a volume and its file system larger, mounted or not; snapshots keep their size')
+    .argument('<VOLUME>', 'volume file or mount point')
     .requiredOption('--size <SIZE>', 'the new size, up to 16T; never smaller than it is')
     .option('--json', 'print as JSON')
     .action(async (argument: string, options: JsonOption & { size: string }) => {
