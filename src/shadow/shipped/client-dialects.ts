@@ -46,5 +46,6 @@ export const REDIS: ClientDialect = {
     lines.find((line) =>
       /^(?:\(error\) )?(?:ERR|NOAUTH|WRONGPASS|NOPERM|BUSY|LOADING|MISCONF|READONLY) /.test(line),
     ),
+  lost: /^(?:Could not connect to Redis|Error: )/m,
   farewell: 'QUIT\n',
 }

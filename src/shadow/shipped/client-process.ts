@@ -18,6 +18,8 @@ export interface ClientDialect {
   question(text: string, mark: string): string
   /** The lines of the answer that tell of an error; undefined: it went well. */
   errorIn(lines: readonly string[]): string | undefined
+  /** What a client says that goes on without its server, and so never prints the mark; at the beginning of a line. */
+  readonly lost?: RegExp
   /** The last word. */
   readonly farewell: string
 }
@@ -140,6 +142,10 @@ export class ClientProcess {
         const lines = this.#takeAnswer(mark)
         if (lines) return settle(() => resolve(lines))
         if (this.#isEnded) return settle(() => reject(this.#gone()))
+        if (this.#dialect.lost?.test(this.#said)) {
+          this.kill()
+          return settle(() => reject(this.#gone()))
+        }
         if (this.#said.length > ANSWER_BYTES_MAX) {
           this.kill()
           settle(() => reject(new UmbraError('LIMIT_EXCEEDED', `${program} answered too much`)))

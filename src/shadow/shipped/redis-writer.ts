@@ -5,18 +5,29 @@
 // is right once Redis has handed its buffer to the kernel; without it, a dump is made inside the pause, so that
 // its length is bounded by the freeze window: a large data set wants the append-only file.
 //
-// Always true: the pause ends by itself with the freeze window, also when this process dies; nothing of
-// the server's configuration is changed.
+// Always true: the pause ends by itself with the freeze window, also when this process dies; nothing of the
+// server's configuration is changed; a pause that did not last until Thaw, for whatever reason, fails the backup.
 
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { UmbraError } from '../../base/errors.ts'
+import type { BackupComponent } from '../documents/backup-components.ts'
 import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import { MetadataBuilder } from '../writers/metadata-builder.ts'
 import { Writer } from '../writers/writer.ts'
 import type { WriterContext } from '../writers/writer-context.ts'
 import { REDIS } from './client-dialects.ts'
 import { ClientProcess } from './client-process.ts'
+import {
+  appended,
+  dumped,
+  infoOf,
+  isAppending,
+  type RedisFiles,
+  type RedisMoment,
+  redisFiles,
+  redisMoment,
+  settled,
+} from './redis-server.ts'
 import { restoredFolder } from './restored-folder.ts'
 
 export const REDIS_CLASS_ID = '6f0f6c54-3c86-4d0c-9f0c-4c1f3d0a8b52'
@@ -34,25 +45,36 @@ export interface RedisWriterOptions {
   readonly freezeTimeoutMs?: number
 }
 
-/** Where Redis keeps what lasts. */
-interface RedisFiles {
-  readonly folder: string
-  readonly dumpName: string
-  readonly appendFolderName: string
-}
-
 interface RedisStamp {
   readonly replicationId: string
   readonly replicationOffset: number
 }
 
+/** What whoever restores must know. */
+interface RedisBackupMetadata {
+  readonly folder: string
+  readonly version: string
+  readonly appendOnly: boolean
+}
+
+/** One backup, from PrepareForSnapshot to Thaw. */
+interface Paused {
+  readonly client: ClientProcess
+  readonly wasAppending: boolean
+  readonly folder: string
+  /** Of performance.now(); 0: not paused yet. */
+  sinceMs: number
+  moment?: RedisMoment
+}
+
 const FREEZE_TIMEOUT_MS = 10_000
-const POLL_MS = 5
+/** The server is on this machine or near: one that does not answer in this time is down. */
+const START_TIMEOUT_MS = 5000
 
 export class RedisWriter extends Writer {
   readonly #options: RedisWriterOptions
-  readonly #clients = new Map<string, ClientProcess>()
-  readonly #stamps = new Map<string, RedisStamp>()
+  readonly #paused = new Map<string, Paused>()
+  readonly #moments = new Map<string, RedisMoment & { readonly folder: string }>()
 
   constructor(options: RedisWriterOptions) {
     super()
@@ -76,56 +98,102 @@ export class RedisWriter extends Writer {
     else builder.setRestoreMethod('stop-restore-start', { serviceName })
     builder
       .addFileGroup({ name: COMPONENT, caption: `Redis in ${folder}` })
-      .addFiles({ path: folder, filespec: dumpName, recursive: false, createdDuringBackup: true })
+      .addFiles({
+        path: folder,
+        filespec: dumpName,
+        recursive: false,
+        createdDuringBackup: true,
+        changedRanges: true,
+      })
       .addFiles({ path: join(folder, appendFolderName), createdDuringBackup: true, changedRanges: true })
     return builder.build()
   }
 
+  /** Children of the server are waited for: what they write would be saved in vain. */
   override async onPrepareForSnapshot(context: WriterContext): Promise<void> {
     const client = await this.#start()
-    this.#clients.set(context.sessionId, client)
-    const info = await infoOf(client, 'persistence')
-    // Half a dump would lie in the shadow copy; its leftover is harmless, the wait is only for size.
-    if (info.get('rdb_bgsave_in_progress') === '1') await waitFor(client, 'rdb_bgsave_in_progress', context)
+    try {
+      const { folder } = await redisFiles(client)
+      if (!context.volumeOf(folder)) {
+        await client.close()
+        // Images of other volumes do not concern this server.
+        if (context.components.length > 0)
+          context.fail('inconsistent-snapshot', `${folder} is not on a volume of the shadow set`, {
+            fatal: true,
+          })
+        return
+      }
+      await settled(client, context.signal)
+      const wasAppending = isAppending(await infoOf(client, 'persistence'))
+      this.#paused.set(context.sessionId, { client, wasAppending, folder, sinceMs: 0 })
+    } catch (error) {
+      await client.close()
+      throw error
+    }
   }
 
   override async onFreeze(context: WriterContext): Promise<void> {
-    const client = this.#client(context)
+    const paused = this.#paused.get(context.sessionId)
+    if (paused === undefined) return
+    const { client, wasAppending, folder } = paused
+    paused.sinceMs = performance.now()
     await client.ask(`CLIENT PAUSE ${this.#freezeTimeoutMs} WRITE`)
-    const info = await infoOf(client, 'persistence')
-    if (info.get('aof_enabled') === '1') await appended(client, context)
-    else await dumped(client, context)
-    const replication = await infoOf(client, 'replication')
-    this.#stamps.set(context.sessionId, {
-      replicationId: replication.get('master_replid') ?? '',
-      replicationOffset: Number(replication.get('master_repl_offset') ?? 0),
-    })
+    if (isAppending(await infoOf(client, 'persistence'))) {
+      if (!wasAppending) {
+        // Its first base file is not there yet, and the dump may be old.
+        throw new UmbraError(
+          'WRITER_FAILED',
+          'The append-only file was turned on in the middle of the backup',
+        )
+      }
+      await appended(client, context.signal)
+    } else await dumped(client, context.signal)
+    paused.moment = await redisMoment(client)
+    this.#moments.set(context.sessionId, { ...paused.moment, folder })
   }
 
   override async onThaw(context: WriterContext): Promise<void> {
-    const client = this.#client(context)
+    const paused = this.#paused.get(context.sessionId)
+    if (paused === undefined) return
+    const { client, moment, sinceMs } = paused
     try {
+      const now = await redisMoment(client)
+      const passedMs = performance.now() - sinceMs
       await client.ask('CLIENT UNPAUSE')
+      if (passedMs >= this.#freezeTimeoutMs)
+        context.fail('timeout', `The pause ended by itself after ${this.#freezeTimeoutMs} ms`, {
+          fatal: true,
+        })
+      else if (moment?.runId !== now.runId)
+        context.fail('non-retryable', 'Redis was restarted before the shadow copy was made', { fatal: true })
+      else if (now.changes > moment.changes)
+        context.fail('retryable', 'Somebody ended the pause before the shadow copy was made', { fatal: true })
     } finally {
       await this.#release(context)
     }
   }
 
   override onPostSnapshot(context: WriterContext): void {
-    const stamp = this.#stamps.get(context.sessionId)
+    const moment = this.#moments.get(context.sessionId)
+    if (moment === undefined) return
+    const { replicationId, replicationOffset, folder, version, appendOnly } = moment
     for (const component of context.components) {
-      if (stamp) component.setBackupStamp(JSON.stringify(stamp))
+      component.setBackupStamp(JSON.stringify({ replicationId, replicationOffset } satisfies RedisStamp))
+      component.setBackupMetadata(
+        JSON.stringify({ folder, version, appendOnly } satisfies RedisBackupMetadata),
+      )
     }
   }
 
   override async onAbort(context: WriterContext): Promise<void> {
-    const client = this.#clients.get(context.sessionId)
-    if (client && !client.isEnded) await client.ask('CLIENT UNPAUSE').catch(() => {})
+    const client = this.#paused.get(context.sessionId)?.client
+    // A question that is still open when Freeze ran out of time: another connection can end the pause as well.
+    if (client) await client.ask('CLIENT UNPAUSE').catch(() => this.#unpauseAnew())
     await this.#release(context)
   }
 
   override async onBackupShutdown(context: WriterContext): Promise<void> {
-    this.#stamps.delete(context.sessionId)
+    this.#moments.delete(context.sessionId)
     await this.#release(context)
   }
 
@@ -135,7 +203,8 @@ export class RedisWriter extends Writer {
     const running = await this.#running()
     if (running === undefined) return
     for (const { data } of context.components) {
-      if (restoredFolder(data, running.folder) !== running.folder) continue
+      const folder = savedFolder(data) ?? running.folder
+      if (restoredFolder(data, folder) !== running.folder) continue
       context.fail('retryable', `Redis serves ${running.folder}: stop it, or restore to another place`, {
         fatal: true,
       })
@@ -148,16 +217,14 @@ export class RedisWriter extends Writer {
 
   /** @throws UmbraError UNAVAILABLE when the server is down and nothing says where its data is */
   async #files(): Promise<RedisFiles> {
-    const { dataFolder } = this.#options
-    if (dataFolder === undefined) {
-      const running = await this.#running()
-      if (running) return running
-      throw new UmbraError('UNAVAILABLE', `Redis ${this.#options.name} does not answer`)
-    }
     const running = await this.#running()
-    return running ?? { folder: dataFolder, dumpName: 'dump.rdb', appendFolderName: 'appendonlydir' }
+    if (running) return running
+    const { dataFolder, name } = this.#options
+    if (dataFolder === undefined) throw new UmbraError('UNAVAILABLE', `Redis ${name} does not answer`)
+    return { folder: dataFolder, dumpName: 'dump.rdb', appendFolderName: 'appendonlydir' }
   }
 
+  /** Undefined: no server answers. */
   async #running(): Promise<RedisFiles | undefined> {
     let client: ClientProcess
     try {
@@ -166,20 +233,17 @@ export class RedisWriter extends Writer {
       return undefined
     }
     try {
-      return {
-        folder: await setting(client, 'dir'),
-        dumpName: await setting(client, 'dbfilename'),
-        appendFolderName: await setting(client, 'appenddirname'),
-      }
+      return await redisFiles(client)
     } finally {
       await client.close()
     }
   }
 
   async #start(): Promise<ClientProcess> {
-    const client = await ClientProcess.start(this.#options.client ?? ['redis-cli'], REDIS)
+    const client = await ClientProcess.start(this.#options.client ?? ['redis-cli'], REDIS, {
+      timeoutMs: START_TIMEOUT_MS,
+    })
     try {
-      // The client answers without a server, too.
       const [answer] = await client.ask('PING')
       if (answer !== 'PONG') throw new UmbraError('UNAVAILABLE', `Redis answers ${answer}`)
       return client
@@ -189,64 +253,25 @@ export class RedisWriter extends Writer {
     }
   }
 
-  #client(context: WriterContext): ClientProcess {
-    const client = this.#clients.get(context.sessionId)
-    if (client) return client
-    throw new UmbraError('BAD_STATE', `There was no PrepareForSnapshot before ${context.event}`)
+  async #unpauseAnew(): Promise<void> {
+    try {
+      const client = await this.#start()
+      await client.ask('CLIENT UNPAUSE').finally(() => client.close())
+    } catch {
+      // No server: no pause. One that does not answer ends the pause by itself.
+    }
   }
 
   async #release({ sessionId }: WriterContext): Promise<void> {
-    const client = this.#clients.get(sessionId)
-    this.#clients.delete(sessionId)
-    await client?.close()
+    const paused = this.#paused.get(sessionId)
+    this.#paused.delete(sessionId)
+    await paused?.client.close()
   }
 }
 
-/** What was acknowledged has left Redis's own buffer; the flush of the volume takes it from there. */
-async function appended(client: ClientProcess, { signal }: WriterContext): Promise<void> {
-  for (;;) {
-    const info = await infoOf(client, 'persistence')
-    if (info.get('aof_last_write_status') !== 'ok') {
-      throw new UmbraError('WRITER_FAILED', 'Redis cannot write its append-only file')
-    }
-    if (info.get('aof_buffer_length') === '0' && info.get('aof_pending_bio_fsync') === '0') return
-    await sleep(POLL_MS, undefined, { signal })
-  }
-}
-
-async function dumped(client: ClientProcess, context: WriterContext): Promise<void> {
-  await client.ask('BGSAVE')
-  const info = await waitFor(client, 'rdb_bgsave_in_progress', context)
-  if (info.get('rdb_last_bgsave_status') !== 'ok') {
-    throw new UmbraError('WRITER_FAILED', 'Redis could not make its dump')
-  }
-}
-
-/** Until a flag of INFO is down. */
-async function waitFor(
-  client: ClientProcess,
-  flag: string,
-  { signal }: WriterContext,
-): Promise<Map<string, string>> {
-  for (;;) {
-    const info = await infoOf(client, 'persistence')
-    if (info.get(flag) !== '1') return info
-    await sleep(POLL_MS * 4, undefined, { signal })
-  }
-}
-
-async function infoOf(client: ClientProcess, section: string): Promise<Map<string, string>> {
-  const lines = await client.ask(`INFO ${section}`)
-  return new Map(
-    lines.flatMap((line) => {
-      const [key, value] = line.trim().split(':', 2)
-      return key !== undefined && value !== undefined ? [[key, value]] : []
-    }),
-  )
-}
-
-async function setting(client: ClientProcess, name: string): Promise<string> {
-  const [, value] = await client.ask(`CONFIG GET ${name}`)
-  if (value === undefined) throw new UmbraError('WRITER_FAILED', `Redis does not tell its setting ${name}`)
-  return value.trim()
+/** Where the files were when they were saved. */
+function savedFolder({ backupMetadata }: BackupComponent): string | undefined {
+  if (backupMetadata === undefined) return undefined
+  const { folder } = JSON.parse(backupMetadata) as Partial<RedisBackupMetadata>
+  return typeof folder === 'string' ? folder : undefined
 }
