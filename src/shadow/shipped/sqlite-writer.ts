@@ -1,19 +1,20 @@
 // The writer for SQLite: every database found under the configured paths is a component.
 //
 // SQLite recovers by itself from any instant, so a database is never wrong without this writer; with
-// it the write-ahead log is brought into the database beforehand and no transaction is half done at
-// the instant: from Freeze to Thaw this writer holds the reserved lock of each database (BEGIN IMMEDIATE), which
-// lets readers read and writers wait.
+// it the write-ahead log is brought into the database beforehand, as far as that holds up nobody, and no
+// transaction is half done at the instant: from Freeze to Thaw this writer holds the reserved lock of each
+// database (BEGIN IMMEDIATE), which lets readers read and writers wait.
 //
 // Always true: a lock lives in its client's connection, so it ends with Thaw, with Abort, and with this process.
 
-import { existsSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, realpathSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BackupComponent } from '../documents/backup-components.ts'
 import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import { MetadataBuilder } from '../writers/metadata-builder.ts'
 import { Writer } from '../writers/writer.ts'
 import type { ComponentContext, WriterContext } from '../writers/writer-context.ts'
+import { WriterFailure } from '../writers/writer-failure.ts'
 import { SQLITE, SQLITE_LOOKS } from './client-dialects.ts'
 import { ClientProcess } from './client-process.ts'
 import { restoredFolder } from './restored-folder.ts'
@@ -32,7 +33,7 @@ export interface SqliteWriterOptions {
   readonly paths: readonly string[]
   /** The client program; `sqlite3` unless told. */
   readonly client?: readonly string[]
-  /** Databases that are locked at once; one beyond it makes Identify fail. 64 unless told. */
+  /** Databases that are locked at once; a backup of more is refused. 64 unless told. */
   readonly databasesMax?: number
   /** How long a writing transaction is waited for; 10 s unless told. */
   readonly lockTimeoutMs?: number
@@ -41,6 +42,12 @@ export interface SqliteWriterOptions {
 const DATABASES_MAX = 64
 const LOCK_TIMEOUT_MS = 10_000
 const SET_ASIDE = '.before-restore'
+
+/** A database's connection, which holds its lock from Freeze on. */
+interface Lock {
+  readonly path: string
+  readonly client: ClientProcess
+}
 
 /** What a backup leaves for the next one. */
 interface SqliteStamp {
@@ -51,8 +58,8 @@ interface SqliteStamp {
 
 export class SqliteWriter extends Writer {
   readonly #options: SqliteWriterOptions
-  /** By session, then by path. */
-  readonly #clients = new Map<string, ClientProcess[]>()
+  /** By session. */
+  readonly #locks = new Map<string, Lock[]>()
 
   constructor(options: SqliteWriterOptions) {
     super()
@@ -88,27 +95,27 @@ export class SqliteWriter extends Writer {
   }
 
   override async onPrepareForSnapshot(context: WriterContext): Promise<void> {
-    const clients: ClientProcess[] = []
-    this.#clients.set(context.sessionId, clients)
+    const locks: Lock[] = []
+    this.#locks.set(context.sessionId, locks)
     for (const { path } of this.#selected(context)) {
       const client = await this.#open(path)
-      clients.push(client)
-      // A reader may keep part of the log; what stays in it is saved with it.
-      await client.ask('PRAGMA wal_checkpoint(TRUNCATE)')
+      locks.push({ path, client })
+      // The other modes keep writers waiting for readers; what stays in the log is saved with it.
+      await client.ask('PRAGMA wal_checkpoint(PASSIVE)')
     }
   }
 
   override async onFreeze(context: WriterContext): Promise<void> {
-    const clients = this.#clients.get(context.sessionId) ?? []
-    await Promise.all(clients.map((client) => client.ask('BEGIN IMMEDIATE')))
+    await Promise.all((this.#locks.get(context.sessionId) ?? []).map(lock))
   }
 
   override async onThaw(context: WriterContext): Promise<void> {
-    const clients = this.#clients.get(context.sessionId) ?? []
-    const lost = clients.some((client) => client.isEnded)
+    const lost = this.#locks.get(context.sessionId)?.find(({ client }) => client.isEnded)
     await this.#release(context)
     if (lost)
-      context.fail('non-retryable', 'A lock was lost before the shadow copy was made', { fatal: true })
+      context.fail('non-retryable', `The lock of ${lost.path} was lost before the shadow copy was made`, {
+        fatal: true,
+      })
   }
 
   override onPostSnapshot(context: WriterContext): void {
@@ -178,32 +185,50 @@ export class SqliteWriter extends Writer {
 
   async #open(path: string): Promise<ClientProcess> {
     const { client = ['sqlite3'], lockTimeoutMs = LOCK_TIMEOUT_MS } = this.#options
-    const opened = await ClientProcess.start([...client, ...SQLITE_LOOKS, path], SQLITE)
-    await opened.ask(`.timeout ${lockTimeoutMs}`)
-    return opened
+    const opened = await ClientProcess.start([...client, ...SQLITE_LOOKS, existing(path)], SQLITE)
+    try {
+      await opened.ask(`.timeout ${lockTimeoutMs}`)
+      return opened
+    } catch (error) {
+      await opened.close()
+      throw error
+    }
   }
 
   async #release({ sessionId }: WriterContext): Promise<void> {
-    const clients = this.#clients.get(sessionId) ?? []
-    this.#clients.delete(sessionId)
-    await Promise.all(clients.map((client) => client.close()))
+    const locks = this.#locks.get(sessionId) ?? []
+    this.#locks.delete(sessionId)
+    await Promise.all(locks.map(({ client }) => client.close()))
   }
 
+  /** @throws WriterFailure when there are more than may be locked at once */
   #selected(context: WriterContext): SqliteDatabase[] {
     const chosen = new Set(context.components.map(({ data }) => databasePath(data)))
     const { componentMode } = context.backupState
-    return this.#databases().filter(({ path }) => !componentMode || chosen.has(path))
+    const selected = this.#databases().filter(({ path }) =>
+      componentMode ? chosen.has(path) : context.volumeOf(path) !== undefined,
+    )
+    const { databasesMax = DATABASES_MAX } = this.#options
+    if (selected.length <= databasesMax) return selected
+    throw new WriterFailure(
+      'out-of-resources',
+      `${selected.length} databases are to be locked at once, and databasesMax is ${databasesMax}`,
+    )
   }
 
   #databases(): SqliteDatabase[] {
-    const { paths, databasesMax = DATABASES_MAX } = this.#options
-    const byPath = new Map(paths.flatMap(findSqliteDatabases).map((database) => [database.path, database]))
-    if (byPath.size > databasesMax) {
-      throw new Error(
-        `${byPath.size} databases under ${paths.join(', ')}; at most ${databasesMax} are locked at once`,
-      )
-    }
-    return [...byPath.values()]
+    const found = this.#options.paths.flatMap((path) => findSqliteDatabases(realPath(path)))
+    return [...new Map(found.map((database) => [database.path, database])).values()]
+  }
+}
+
+/** @throws WriterFailure when somebody else's transaction does not end in time */
+async function lock({ path, client }: Lock): Promise<void> {
+  try {
+    await client.ask('BEGIN IMMEDIATE')
+  } catch (error) {
+    if (!/is locked|is busy/.test(String(error))) throw error
+    throw new WriterFailure('retryable', `A transaction keeps ${path} locked`)
   }
 }
 
@@ -218,6 +243,21 @@ function databasePath(component: Pick<BackupComponent, 'logicalPath' | 'name'>):
 function companions(component: BackupComponent): string[] {
   const path = join(restoredFolder(component, folderOf(component)), component.name)
   return COMPANION_SUFFIXES.map((suffix) => path + suffix)
+}
+
+/** A database that is not there any more must not be made. */
+function existing(path: string): string {
+  return `file:${encodeURI(path).replaceAll('?', '%3f').replaceAll('#', '%23')}?mode=rw`
+}
+
+/** Mounts are told by their real paths. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    // Not there now; another backup may find it.
+    return path
+  }
 }
 
 /** A name as a filespec: there is no way to write a wildcard that means itself. */
