@@ -122,6 +122,17 @@ export function idOfPartial(name: string): string | null {
   return name.startsWith(PARTIAL_PREFIX) ? name.slice(PARTIAL_PREFIX.length) : null
 }
 
+const DELETED_PREFIX = '.deleted-'
+
+/** Of a backup that is being deleted: it is gone already for everybody, and its bytes follow. */
+export function deletedName(id: string): string {
+  return `${DELETED_PREFIX}${id}`
+}
+
+export function isDeletedName(name: string): boolean {
+  return name.startsWith(DELETED_PREFIX)
+}
+
 /** Size and SHA-256 of a file. @throws UmbraError ENOENT, IO_FAILED, ABORTED */
 export async function describeFile(path: string, file: string, signal?: AbortSignal): Promise<StoredFile> {
   const hash = createHash('sha256')

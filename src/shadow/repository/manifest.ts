@@ -10,11 +10,15 @@
 //   backups/ID/images/VOLUME-UUID.qcow2  block images, a delta's backing file is the base's image (relative path)
 //   backups/ID/files.jsonl               one line a saved file (FileEntry), in the order of saving
 //   backups/ID/files/NNNNNN/NNNNNNNNN       the bytes of saved files, a thousand to a folder; sparse where they were
+//   backups/ID/merged.jsonl, merged/     in place of files.jsonl, and beside files/: what consolidate made
+//   backups/ID/.consolidating            a consolidation is under way or was interrupted
 //   backups/.partial-ID/                 one that is being made: invisible to every command but cleaning
+//   backups/.deleted-ID/                 one that is being removed: invisible to every command
 //   results.jsonl                        dates and results of verify, prune, consolidate and restore
 //
 // Always true: a folder without `.partial-` is complete and does not change, but for images that
-// consolidate replaces (by rename, with a new manifest); every file named here has its SHA-256 here.
+// consolidate replaces (by rename, with a new manifest: settle-consolidation.ts); every file named here has
+// its SHA-256 here.
 
 import type { ByteRange } from '../documents/byte-ranges.ts'
 import type { BackupType, WriterResult } from '../documents/vocabulary.ts'

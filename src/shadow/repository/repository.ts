@@ -4,18 +4,19 @@
 // that holds anything else is refused and never taken for a fresh repository; whoever changes anything
 // holds the lock.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
 import { randomUuid } from '../../base/uuid.ts'
 import { hostCall } from '../../image/host-file.ts'
 import { replaceFile, syncFolder } from '../../image/output.ts'
-import { BackupFolder, idOfPartial } from './backup-folder.ts'
+import { BackupFolder, deletedName, idOfPartial, isDeletedName } from './backup-folder.ts'
 import { newBackupId, parseBackupId } from './backup-id.ts'
 import { type Manifest, REPOSITORY_FORMAT } from './manifest.ts'
 import { MANIFEST_NAME, readManifest } from './manifest-file.ts'
 import { RepositoryLock } from './repository-lock.ts'
 import { appendResult, type ResultEntry, readResults } from './results-log.ts'
+import { settleConsolidation } from './settle-consolidation.ts'
 
 const HEAD_NAME = 'repository.json'
 const BACKUPS_NAME = 'backups'
@@ -115,9 +116,19 @@ export class Repository {
     return this.id.slice(0, 8)
   }
 
-  /** For everything that changes the repository. @throws UmbraError BUSY, UNAVAILABLE */
+  /**
+   * For everything that changes the repository; clears what an interrupted prune or consolidate left.
+   * @throws UmbraError BUSY, UNAVAILABLE
+   */
   lock(): RepositoryLock {
-    return new RepositoryLock(join(this.folder, LOCK_NAME), this.folder)
+    const lock = new RepositoryLock(join(this.folder, LOCK_NAME), this.folder)
+    try {
+      this.#clearLeftovers()
+      return lock
+    } catch (error) {
+      lock[Symbol.dispose]()
+      throw error
+    }
   }
 
   /** All complete backups, oldest first. */
@@ -179,10 +190,15 @@ export class Repository {
     const folder = join(this.backupsFolder, id)
     if (parseBackupId(id) === null || !existsSync(folder))
       throw new UmbraError('NOT_FOUND', `No backup ${id} in ${this.folder}`, { name: id })
-    const doomed = this.partial(id)
-    hostCall(`Cannot remove ${folder}`, () => renameSync(folder, doomed.folder))
+    const doomed = join(this.backupsFolder, deletedName(id))
+    hostCall(`Cannot remove ${folder}`, () => renameSync(folder, doomed))
     syncFolder(this.backupsFolder)
-    doomed.discard()
+    removeFolder(doomed)
+  }
+
+  #clearLeftovers(): void {
+    for (const name of this.#names()) if (isDeletedName(name)) removeFolder(join(this.backupsFolder, name))
+    for (const id of this.#ids()) settleConsolidation(join(this.backupsFolder, id), id)
   }
 
   record(entry: ResultEntry): void {
@@ -212,4 +228,8 @@ export class Repository {
   #names(): string[] {
     return hostCall(`Cannot read ${this.backupsFolder}`, () => readdirSync(this.backupsFolder))
   }
+}
+
+function removeFolder(folder: string): void {
+  hostCall(`Cannot remove ${folder}`, () => rmSync(folder, { recursive: true, force: true }))
 }

@@ -65,8 +65,11 @@ function isCalled({ volumeUuid, volumePath, mountPoint }: ImageRecord, name: str
   return name === volumeUuid || name === volumePath || name === mountPoint
 }
 
-/** The file is the one that was written then: a good image in another's place is found here. */
-function checkIdentity({ path, image, entry }: ImageLink): void {
+/**
+ * The file is the one that was written then: a good image in another's place is found here.
+ * @throws UmbraError BROKEN_CHAIN, BAD_IMAGE
+ */
+export function checkIdentity({ path, image, entry }: ImageLink): void {
   const layer = openLayer(path, image.format)
   try {
     const { volumeUuid, point, base, digest } = requireIdentity(layer)

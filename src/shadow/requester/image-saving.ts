@@ -56,16 +56,19 @@ function backing(folder: BackupFolder, base: ImageLink | null): Pick<Qcow2Option
   return { backing: { name: folder.pathToBackup(base.entry.id, base.image.file), format: base.image.format } }
 }
 
-/** Command lines of stock tools, run in the repository's folder; VOLUME.img is what they make. */
-export function restoreCommands(id: string, images: readonly ImageRecord[], hasFiles: boolean): string[] {
+/**
+ * Command lines of stock tools, run in the repository's folder; VOLUME.img is what they make.
+ * @param index name of the backup's index of files; null: it has none
+ */
+export function restoreCommands(id: string, images: readonly ImageRecord[], index: string | null): string[] {
   const commands = images.map(({ file, format, volumeUuid }) =>
     format === 'raw'
       ? `cp --sparse=always 'backups/${id}/${file}' '${volumeUuid}.img'`
       : `qemu-img convert -O raw 'backups/${id}/${file}' '${volumeUuid}.img'`,
   )
-  if (hasFiles)
+  if (index !== null)
     commands.push(
-      `jq -r 'select(.stored) | "backups/${id}/" + .stored.file + "\\t" + .path' 'backups/${id}/files.jsonl'`,
+      `jq -r 'select(.stored) | "backups/${id}/" + .stored.file + "\\t" + .path' 'backups/${id}/${index}'`,
     )
   return commands
 }

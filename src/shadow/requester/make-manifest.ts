@@ -49,7 +49,7 @@ export function makeManifest(parts: ManifestParts): Manifest {
     writers,
     documents: parts.documents,
     fileIndex,
-    restoreCommands: restoreCommands(id, images, fileIndex !== null),
+    restoreCommands: restoreCommands(id, images, fileIndex?.file ?? null),
     isPartial,
     notes: parts.notes,
   }
