@@ -30,12 +30,15 @@ const EMPTIED_FOLDERS = [
 const LEFT_OUT = ['postmaster.pid', 'postmaster.opts', 'pg_internal.init*']
 
 /** @throws UmbraError NOT_FOUND when there is no cluster */
-export function readPostgresqlFiles(dataFolder: string): PostgresqlFiles {
+export function readPostgresqlFiles(folder: string): PostgresqlFiles {
+  let dataFolder: string
   let version: string
   try {
+    // It may be reached through a link; the files are where that leads.
+    dataFolder = realpathSync(folder)
     version = readFileSync(join(dataFolder, 'PG_VERSION'), 'utf8')
   } catch (error) {
-    throw new UmbraError('NOT_FOUND', `No PostgreSQL cluster in ${dataFolder}`, { dataFolder }, error)
+    throw new UmbraError('NOT_FOUND', `No PostgreSQL cluster in ${folder}`, { dataFolder: folder }, error)
   }
   const outside = (path: string): string | null => {
     const real = realpathSync(path)
@@ -49,6 +52,10 @@ export function readPostgresqlFiles(dataFolder: string): PostgresqlFiles {
     tablespaces: tablespaces.filter((path) => path !== null).sort(),
     majorVersion: Number.parseInt(version, 10),
   }
+}
+
+export function foldersOf({ dataFolder, walFolder, tablespaces }: PostgresqlFiles): string[] {
+  return [dataFolder, ...(walFolder === null ? [] : [walFolder]), ...tablespaces]
 }
 
 export function leftOut({ dataFolder, tablespaces }: PostgresqlFiles): FileSpec[] {

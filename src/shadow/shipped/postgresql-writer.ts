@@ -9,7 +9,7 @@
 // Always true: begin and end are said in one connection, as PostgreSQL asks; when this process dies the
 // server ends the backup by itself. (PostgreSQL manual 26.3.3, "Making a Base Backup Using the Low Level API".)
 
-import { rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,15 +17,26 @@ import { UmbraError } from '../../base/errors.ts'
 import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import { MetadataBuilder } from '../writers/metadata-builder.ts'
 import { Writer } from '../writers/writer.ts'
-import type { ComponentContext, WriterContext } from '../writers/writer-context.ts'
+import type { WriterContext } from '../writers/writer-context.ts'
 import { PSQL, PSQL_LOOKS } from './client-dialects.ts'
 import { ClientProcess } from './client-process.ts'
 import {
+  foldersOf,
   isPostgresqlRunning,
   leftOut,
   type PostgresqlFiles,
   readPostgresqlFiles,
 } from './postgresql-files.ts'
+import {
+  archivedSince,
+  isBefore,
+  isSegment,
+  lsnFrom,
+  nextSegment,
+  segmentOf,
+  type WalGeometry,
+} from './postgresql-log.ts'
+import { relink, removeLeavings, rollForward, rollForwardIn } from './postgresql-recovery.ts'
 import { restoredFolder } from './restored-folder.ts'
 
 export const POSTGRESQL_CLASS_ID = '3a5c1f3e-2f6d-4d2b-8c56-6c1b9a0f7e14'
@@ -44,25 +55,39 @@ export interface PostgresqlWriterOptions {
   readonly freezeTimeoutMs?: number
 }
 
-interface PostgresqlStamp {
+/** What of a server does not change while it runs. */
+interface ServerState extends WalGeometry {
   readonly systemIdentifier: string
-  readonly timeline: number
+  readonly isBefore15: boolean
+}
+
+/** Of the cluster: where its backup began and ended. */
+interface ClusterStamp {
+  readonly systemIdentifier: string
+  readonly timeline: string
   readonly startLsn: string
   readonly stopLsn: string
+}
+
+/** Of the archived log: the first segment that is in no backup yet. */
+interface ArchiveStamp {
+  readonly systemIdentifier: string
+  readonly nextSegment: string
 }
 
 /** A backup between its beginning and its end. */
 interface Begun {
   readonly client: ClientProcess
+  readonly state: ServerState
   readonly startLsn: string
-  stamp?: PostgresqlStamp
+  stopLsn?: string
   label?: string
 }
 
 const FREEZE_TIMEOUT_MS = 20_000
 const POLL_MS = 100
-/** A segment of the log by its name: timeline, log, segment. */
-const SEGMENT = /^[0-9A-F]{24}$/
+/** Of a file, however long it is: clipped to its end. */
+const WHOLE = [{ offsetBytes: 0, lengthBytes: 1024 ** 3 }]
 
 export class PostgresqlWriter extends Writer {
   readonly #options: PostgresqlWriterOptions
@@ -111,42 +136,47 @@ export class PostgresqlWriter extends Writer {
     if (archiveFolder !== undefined) {
       builder
         .addDatabase({ name: WAL_ARCHIVE, caption: `Archived log in ${archiveFolder}` })
-        // Archived segments do not change, so they may be read where they are.
-        .addLogFiles({ path: archiveFolder, backupRequired: ['log'], snapshotRequired: [] })
+        // Each segment is named when it is due; whole ones do not change, so they may be read where they are.
+        .addLogFiles({ path: archiveFolder, recursive: false, backupRequired: [], snapshotRequired: [] })
     }
     return builder.build()
   }
 
   /** For a log backup: what was committed so far is to be in the archive. */
   override async onPrepareForBackup(context: WriterContext): Promise<void> {
-    const { archiveFolder } = this.#options
-    if (context.backupType !== 'log' || archiveFolder === undefined) return
+    const archive = context.component(WAL_ARCHIVE)
+    if (context.backupType !== 'log' || !archive) return
     const client = await this.#start()
     try {
-      await switched(client, context)
-      const names = await readdir(archiveFolder)
-      this.#archived.set(
-        context.sessionId,
-        names.filter((name) => SEGMENT.test(name)),
-      )
+      const state = await stateOf(client)
+      const last = await switched(client, state, context)
+      const stamp = parsedStamp<ArchiveStamp>(archive.previousBackupStamp)
+      const isKnown = stamp?.systemIdentifier === state.systemIdentifier
+      const first = isKnown && !this.#options.truncateArchive ? stamp.nextSegment : null
+      const folder = this.#options.archiveFolder ?? ''
+      const names = archivedSince(await readdir(folder), first, last, state)
+      if (isKnown && first === null) archivedSince(names, stamp.nextSegment, last, state)
+      for (const fileName of names) archive.addPartialFile({ path: folder, fileName, ranges: WHOLE })
+      this.#archived.set(context.sessionId, names.filter(isSegment))
+      const { systemIdentifier } = state
+      archive.setBackupStamp(JSON.stringify({ systemIdentifier, nextSegment: nextSegment(last, state) }))
     } finally {
       await client.close()
     }
   }
 
   override async onPrepareForSnapshot(context: WriterContext): Promise<void> {
-    for (const path of foldersOf(this.#files())) {
-      if (context.volumeOf(path)) continue
-      context.fail('inconsistent-snapshot', `${path} is not on a volume of the shadow set`, { fatal: true })
-      return
-    }
+    if (!this.#isAffected(context)) return
+    // A server that does not run leaves its files as they are.
+    if (!isPostgresqlRunning(this.#files().dataFolder)) return
     const client = await this.#start()
     try {
-      const start = (await isBefore15(client))
+      const state = await stateOf(client)
+      const start = state.isBefore15
         ? "pg_start_backup('umbra', true, false)"
         : "pg_backup_start('umbra', true)"
       const [startLsn = ''] = await client.ask(`SELECT ${start}`, context.request.timeoutMs)
-      this.#begun.set(context.sessionId, { client, startLsn })
+      this.#begun.set(context.sessionId, { client, state, startLsn })
     } catch (error) {
       await client.close()
       throw error
@@ -155,13 +185,14 @@ export class PostgresqlWriter extends Writer {
 
   /** The shadow copy itself is the instant; what is needed is that the backup is still begun. */
   override async onFreeze(context: WriterContext): Promise<void> {
-    await this.#begunIn(context).client.ask('SELECT 1')
+    await this.#begun.get(context.sessionId)?.client.ask('SELECT 1', context.request.timeoutMs)
   }
 
   override async onThaw(context: WriterContext): Promise<void> {
-    const begun = this.#begunIn(context)
+    const begun = this.#begun.get(context.sessionId)
+    if (!begun || begun.stopLsn !== undefined) return
     try {
-      await this.#end(begun)
+      await endBackup(begun, context.request.timeoutMs)
     } finally {
       await begun.client.close()
     }
@@ -169,12 +200,16 @@ export class PostgresqlWriter extends Writer {
 
   override onPostSnapshot(context: WriterContext): void {
     const begun = this.#begun.get(context.sessionId)
-    if (begun?.stamp === undefined) return
-    for (const component of context.components) {
-      if (component.data.name !== CLUSTER) continue
-      component.setBackupStamp(JSON.stringify(begun.stamp))
-      component.setBackupMetadata(JSON.stringify({ backupLabel: begun.label ?? '' }))
-    }
+    if (begun?.stopLsn === undefined) return
+    const { startLsn, stopLsn, state, label = '' } = begun
+    const { systemIdentifier, timeline } = state
+    this.#removeUnwrittenLog(context, segmentOf(lsnFrom(stopLsn), state))
+    const cluster = context.component(CLUSTER)
+    const stamp: ClusterStamp = { systemIdentifier, timeline, startLsn, stopLsn }
+    cluster?.setBackupStamp(JSON.stringify(stamp))
+    cluster?.setBackupMetadata(JSON.stringify({ backupLabel: label }))
+    const first: ArchiveStamp = { systemIdentifier, nextSegment: segmentOf(lsnFrom(startLsn), state) }
+    context.component(WAL_ARCHIVE)?.setBackupStamp(JSON.stringify(first))
   }
 
   override onAbort(context: WriterContext): Promise<void> {
@@ -197,9 +232,8 @@ export class PostgresqlWriter extends Writer {
 
   /** A running server would be torn apart. */
   override onPreRestore(context: WriterContext): void {
-    const { dataFolder } = this.#options
     for (const { data } of context.components) {
-      const target = restoredFolder(data, dataFolder)
+      const target = restoredFolder(data, this.#documentedFolder(context))
       if (data.name !== CLUSTER || !isPostgresqlRunning(target)) continue
       context.fail('retryable', `PostgreSQL runs in ${target}: stop it, or restore to another place`, {
         fatal: true,
@@ -207,56 +241,59 @@ export class PostgresqlWriter extends Writer {
     }
   }
 
+  /** Once, after the last restore. */
   override onPostRestore(context: WriterContext): void {
-    for (const component of context.components) {
-      const { data } = component
-      if (data.name !== CLUSTER || component.hasAdditionalRestores || data.fileRestoreStatus !== 'all')
-        continue
-      const target = restoredFolder(data, this.#options.dataFolder)
-      rmSync(join(target, 'postmaster.pid'), { force: true })
-      this.#rollForward(component, target)
-    }
-  }
-
-  /** Recovery is the server's at its next start; this says how far it is to go. */
-  #rollForward({ data }: ComponentContext, target: string): void {
+    const cluster = context.component(CLUSTER)
+    if (!cluster || cluster.hasAdditionalRestores || cluster.data.fileRestoreStatus === 'failed') return
+    const target = restoredFolder(cluster.data, this.#documentedFolder(context))
+    if (!existsSync(join(target, 'PG_VERSION'))) return
+    removeLeavings(target)
+    relink(target, (folder) => restoredFolder(cluster.data, folder))
+    const wish = rollForwardIn(cluster.data.restoreOptions)
     const { archiveFolder } = this.#options
-    const wish = /"Roll Forward"="(All|Partial:[^"]+)"/i.exec(data.restoreOptions ?? '')?.[1]
-    if (wish === undefined || archiveFolder === undefined) return
-    const lines = [`restore_command = 'cp "${archiveFolder}/%f" "%p"'`, "recovery_target_action = 'promote'"]
-    const point = /^Partial:(.+)$/i.exec(wish)?.[1]
-    if (point !== undefined) {
-      const isPosition = /^[0-9A-F]+\/[0-9A-F]+$/i.test(point)
-      lines.push(`recovery_target_${isPosition ? 'lsn' : 'time'} = '${point.replaceAll("'", "''")}'`)
-    }
-    // Read after postgresql.auto.conf's other lines: the last one counts.
-    writeFileSync(join(target, 'postgresql.auto.conf'), `${lines.join('\n')}\n`, { flag: 'a' })
-    writeFileSync(join(target, 'recovery.signal'), '', { mode: 0o600 })
+    if (wish === null) return
+    if (archiveFolder === undefined)
+      throw new UmbraError('INVALID_ARGUMENT', 'Without an archive folder there is no log to roll forward by')
+    const archive = context.component(WAL_ARCHIVE)
+    rollForward(target, archive ? restoredFolder(archive.data, archiveFolder) : archiveFolder, wish)
   }
 
-  async #end(begun: Begun): Promise<void> {
-    const { client, startLsn } = begun
-    const isOld = await isBefore15(client)
-    const stop = isOld ? 'pg_stop_backup(false, false)' : 'pg_backup_stop(false)'
-    // A function's three columns as one line: the label has line ends.
-    const [answer = '{}'] = await client.ask(`SELECT row_to_json(s) FROM ${stop} AS s`)
-    const { lsn, labelfile } = JSON.parse(answer) as { lsn?: string; labelfile?: string }
-    const [identity = ''] = await client.ask(
-      'SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()',
-    )
-    const [systemIdentifier = '', timeline = '0'] = identity.split('\t')
-    begun.stamp = { systemIdentifier, timeline: Number(timeline), startLsn, stopLsn: lsn ?? '' }
-    begun.label = labelfile ?? ''
+  /** As the document of the backup has it, which may be older than the configuration. */
+  #documentedFolder({ metadata }: WriterContext): string {
+    const cluster = metadata.components.find(({ name }) => name === CLUSTER)
+    return cluster?.files[0]?.path ?? this.#options.dataFolder
+  }
+
+  /** Whether the backup has to do with the cluster; with a part of its files it cannot be whole. */
+  #isAffected(context: WriterContext): boolean {
+    const isSelected = context.backupType !== 'log' && context.component(CLUSTER) !== undefined
+    const folders = foldersOf(this.#files())
+    const missing = folders.find((path) => context.volumeOf(path) === undefined)
+    if (missing === undefined) return true
+    if (isSelected || (context.backupType !== 'log' && folders.some((path) => context.volumeOf(path))))
+      context.fail('inconsistent-snapshot', `${missing} is not on a volume of the shadow set`, {
+        fatal: true,
+      })
+    return false
+  }
+
+  /**
+   * Segments made ahead for log that is still to come hold nothing but old log under new names; recovery
+   * reads no further than where they are missing.
+   */
+  #removeUnwrittenLog(context: WriterContext, last: string): void {
+    const { dataFolder, walFolder } = this.#files()
+    const folder = walFolder ?? join(dataFolder, 'pg_wal')
+    if (!context.volumeOf(folder)?.recoveryPath) return
+    const shadow = context.inSnapshot(folder)
+    if (shadow === undefined) return
+    for (const name of readdirSync(shadow)) {
+      if (isSegment(name) && isBefore(last, name)) rmSync(join(shadow, name), { force: true })
+    }
   }
 
   #files(): PostgresqlFiles {
     return readPostgresqlFiles(this.#options.dataFolder)
-  }
-
-  #begunIn(context: WriterContext): Begun {
-    const begun = this.#begun.get(context.sessionId)
-    if (begun) return begun
-    throw new UmbraError('BAD_STATE', `There was no PrepareForSnapshot before ${context.event}`)
   }
 
   #start(): Promise<ClientProcess> {
@@ -273,26 +310,65 @@ export class PostgresqlWriter extends Writer {
   }
 }
 
-function foldersOf({ dataFolder, walFolder, tablespaces }: PostgresqlFiles): string[] {
-  return [dataFolder, ...(walFolder === null ? [] : [walFolder]), ...tablespaces]
+/** @throws UmbraError WRITER_FAILED */
+async function stateOf(client: ClientProcess): Promise<ServerState> {
+  const [line = ''] = await client.ask(
+    "SELECT system_identifier, current_setting('server_version_num'), (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) FROM pg_control_system()",
+  )
+  const [systemIdentifier = '', version = '0', segmentBytes = '0', timeline = ''] = line.split('\t')
+  return {
+    systemIdentifier,
+    isBefore15: Number(version) < 150_000,
+    segmentBytes: Number(segmentBytes),
+    timeline,
+  }
 }
 
-async function isBefore15(client: ClientProcess): Promise<boolean> {
-  const [version = '0'] = await client.ask("SELECT current_setting('server_version_num')")
-  return Number(version) < 150_000
+async function endBackup(begun: Begun, timeoutMs: number): Promise<void> {
+  const stop = begun.state.isBefore15 ? 'pg_stop_backup(false, false)' : 'pg_backup_stop(false)'
+  // A function's three columns as one line: the label has line ends.
+  const [answer = '{}'] = await begun.client.ask(`SELECT row_to_json(s) FROM ${stop} AS s`, timeoutMs)
+  const { lsn, labelfile } = JSON.parse(answer) as { lsn?: string; labelfile?: string }
+  begun.label = labelfile ?? ''
+  begun.stopLsn = lsn ?? ''
 }
 
-/** Ends the current segment of the log and waits until it is archived. @throws UmbraError TIMED_OUT by the event's signal */
-async function switched(client: ClientProcess, { signal }: WriterContext): Promise<void> {
-  // An empty segment would not be switched, and there is nothing in it to archive.
-  const [segment = ''] = await client.ask('SELECT pg_walfile_name(pg_switch_wal())')
+/**
+ * Ends the current segment of the log and waits until it is archived.
+ * @returns its name
+ * @throws UmbraError WRITER_FAILED when PostgreSQL does not archive, TIMED_OUT by the event's signal
+ */
+async function switched(
+  client: ClientProcess,
+  state: ServerState,
+  { signal }: WriterContext,
+): Promise<string> {
+  const [mode = ''] = await client.ask('SHOW archive_mode')
+  if (mode === 'off')
+    throw new UmbraError('WRITER_FAILED', 'PostgreSQL does not archive: archive_mode is off')
+  // The end of what was switched; where nothing was written since the last switch, its beginning.
+  const [end = ''] = await client.ask('SELECT pg_switch_wal()')
+  const last = segmentOf(lsnFrom(end) - 1n, state)
   for (;;) {
-    const [last = ''] = await client.ask("SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver")
-    if (last.slice(0, 24) >= segment) return
-    const [failed = ''] = await client.ask(
-      'SELECT last_failed_wal FROM pg_stat_archiver WHERE last_failed_time > coalesce(last_archived_time, to_timestamp(0))',
-    )
+    const [line = ''] = await client.ask(ARCHIVER)
+    const [archived = '', failed = ''] = line.split('\t')
+    if (isSegment(archived.slice(0, 24)) && !isBefore(archived.slice(0, 24), last)) return last
     if (failed !== '') throw new UmbraError('WRITER_FAILED', `PostgreSQL cannot archive ${failed}`)
     await sleep(POLL_MS, undefined, { signal })
+  }
+}
+
+/** The newest that was archived, and what could not be since. */
+const ARCHIVER = `SELECT coalesce(last_archived_wal, ''),
+  CASE WHEN last_failed_time > coalesce(last_archived_time, to_timestamp(0)) THEN last_failed_wal ELSE '' END
+  FROM pg_stat_archiver`
+
+/** Null: there is none, or it is not ours. */
+function parsedStamp<T>(text: string | undefined): T | null {
+  if (text === undefined) return null
+  try {
+    return JSON.parse(text) as T
+  } catch {
+    return null
   }
 }
