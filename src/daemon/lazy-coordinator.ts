@@ -3,10 +3,17 @@
 // Always true: it is looked for, and started, at the first session; close() lets go of it if it was.
 
 import type { CoordinatorControl, RequesterSession } from '../shadow/coordinator/requester-session.ts'
+import type { TraceFunction } from '../shadow/coordinator/trace.ts'
 import { type CoordinatorConnection, connectCoordinator } from './coordinator-client.ts'
 
 export class LazyCoordinator implements CoordinatorControl, Disposable {
+  readonly #onTrace: TraceFunction | undefined
   #connection: Promise<CoordinatorConnection> | undefined
+
+  /** @param onTrace told of every step of its sessions */
+  constructor(onTrace?: TraceFunction) {
+    this.#onTrace = onTrace
+  }
 
   /** @throws UmbraError as connectCoordinator() */
   async openSession(operation: 'backup' | 'restore'): Promise<RequesterSession> {
@@ -25,7 +32,13 @@ export class LazyCoordinator implements CoordinatorControl, Disposable {
   }
 
   #connect(): Promise<CoordinatorConnection> {
-    this.#connection ??= connectCoordinator()
+    this.#connection ??= this.#open()
     return this.#connection
+  }
+
+  async #open(): Promise<CoordinatorConnection> {
+    const connection = await connectCoordinator()
+    connection.onTrace = this.#onTrace
+    return connection
   }
 }
