@@ -86,6 +86,7 @@ class VolumeTarget implements ApplyTarget {
   readonly #storage: BlockStorage
   readonly #name: string
   #volume: Volume
+  #sizeBytes = 0
 
   constructor(storage: BlockStorage, volume: Volume) {
     this.#storage = storage
@@ -96,6 +97,7 @@ class VolumeTarget implements ApplyTarget {
   async begin(): Promise<void> {
     await this.#volume.close()
     this.#volume = await Volume.open(this.#storage)
+    this.#volume.grow(this.#sizeBytes)
   }
 
   close(): Promise<void> {
@@ -106,13 +108,15 @@ class VolumeTarget implements ApplyTarget {
     return importedPoint(this.#volume, this.#name)
   }
 
+  /** It grows with the images; a volume that was made larger than they lead to stays as it is. */
   requireSize(sizeBytes: number): void {
     const haveBytes = this.#volume.blockCount * BLOCK_SIZE_BYTES
-    if (haveBytes === sizeBytes) return
-    throw new UmbraError(
-      'WRONG_BASE',
-      `${this.#name} has ${haveBytes} bytes, but the images lead to ${sizeBytes}`,
-    )
+    if (haveBytes > sizeBytes)
+      throw new UmbraError(
+        'WRONG_BASE',
+        `${this.#name} has ${haveBytes} bytes, but the images lead to ${sizeBytes}`,
+      )
+    this.#sizeBytes = sizeBytes
   }
 
   writeData(blockIndex: number, blockCount: number, source: Uint8Array, sourceOffset: number): void {

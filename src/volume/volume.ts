@@ -357,9 +357,8 @@ export class Volume implements BlockDevice {
   }
 
   /**
-   * Makes the present read as a snapshot does, as a change forward: a snapshot of the present is
-   * taken first (named `keepAs`, or after the time), then what differs is written and committed as
-   * one transaction. All or nothing. Nobody may have the volume mounted.
+   * Makes the present read as a snapshot does, as a change forward in one transaction, after a snapshot
+   * of the present (named `keepAs`, or after the time). All or nothing. Nobody has the volume mounted.
    * @returns the snapshot of the present as it was
    * @throws UmbraError NOT_FOUND, BUSY, INVALID_NAME, ALREADY_EXISTS, OUT_OF_SPACE, READ_ONLY
    */
@@ -391,10 +390,7 @@ export class Volume implements BlockDevice {
     await this.#reclaimer.drain()
   }
 
-  /**
-   * Makes blocks that were freed available, with up to two commits: for whoever ran out of space.
-   * @returns undefined when nothing is waiting to be made available
-   */
+  /** Makes freed blocks available, with up to two commits; undefined: nothing is waiting for it. */
   reclaim(): Promise<void> | undefined {
     if (this.readOnly || this.#isClosed) return undefined
     return this.#reclaimer.reclaim()
