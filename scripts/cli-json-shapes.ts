@@ -228,6 +228,30 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       ['dataBytes', 'number', 'data written'],
     ],
   },
+  prune: {
+    fields: [
+      ['timeZone', 'string', 'whose days the rules go by'],
+      ['isDone', 'boolean', 'false after --dry-run'],
+      [
+        'backups',
+        'array',
+        'all of them, oldest first: `{id, type, instantMs, keep, reasons, baseOf, allocatedBytes}`; `reasons` of `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `newest complete`, `damaged`, `base`',
+      ],
+      ['deletedCount', 'number', 'how many were deleted'],
+      ['freedBytes', 'number', 'what their folders took'],
+      ['notes', 'array', 'what could not be tidied, one sentence each'],
+    ],
+  },
+  consolidate: {
+    fields: [
+      ['id', 'string', "the backup's name"],
+      ['bases', 'array', 'names of the backups that it no longer needs'],
+      ['imageCount', 'number', 'images made whole'],
+      ['componentCount', 'number', 'components made whole'],
+      ['imageBytes', 'number', 'size of its images'],
+      ['tookMs', 'number', 'from its begin to its end'],
+    ],
+  },
   'writer list': {
     list: true,
     fields: [

@@ -26,6 +26,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   apply: async () => (await import('./commands/apply.ts')).applyCommand(),
   backup: async () => (await import('./commands/backup.ts')).backupCommand(),
   restore: async () => (await import('./commands/restore.ts')).restoreCommand(),
+  prune: async () => (await import('./commands/prune.ts')).pruneCommand(),
+  consolidate: async () => (await import('./commands/consolidate.ts')).consolidateCommand(),
   writer: async () => (await import('./commands/writer.ts')).writerCommand(),
   check: async () => (await import('./commands/check.ts')).checkCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),

@@ -44,8 +44,13 @@ export function replayComponent(repository: Repository, id: string, source: stri
 
 function replay(entry: FileEntry, place: (path: string) => string, folder: string): void {
   const path = place(entry.path)
-  if (entry.kind === 'deleted') return rmSync(path, { recursive: true, force: true })
-  if (entry.kind === 'directory') return void mkdirSync(path, { recursive: true })
+  if (entry.kind === 'deleted') rmSync(path, { recursive: true, force: true })
+  else if (entry.kind === 'directory') mkdirSync(path, { recursive: true })
+  else replayContent(entry, place, folder)
+}
+
+function replayContent(entry: FileEntry, place: (path: string) => string, folder: string): void {
+  const path = place(entry.path)
   const content = entry.stored && readFileSync(join(folder, entry.stored.file))
   if (content && createHash('sha256').update(content).digest('hex') !== entry.stored?.sha256)
     throw new Error(`${entry.path} is damaged in ${folder}`)
