@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
+import { attachLoop, mountLoop } from '../support/loop.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
 import { run, until } from '../support/run.ts'
@@ -109,7 +110,7 @@ test('back up and restore into a volume, a file and a device', NEEDS, async (t) 
     '-c',
     `tr '\\0' '\\252' < /dev/zero | dd of=${backing} bs=1M count=65 iflag=fullblock status=none`,
   ])
-  const device = (await run('losetup', ['-f', '--show', backing])).stdout.trim()
+  const device = await attachLoop(['-f', '--show', backing])
   t.teardown(async () => void (await run('losetup', ['-d', device], { check: false })), { order: -2 })
   const careful = await umbra(['restore', repository, incremental.id, '--to', device], { check: false })
   t.is(careful.code, 2, 'a device is overwritten only where that was said')
@@ -176,10 +177,9 @@ test('killed at any moment: nothing half made is seen, no shadow copy stays', NE
   t.is(partials(repository).length, 0, 'the next run has cleared what was left')
   const raw = join(folder, 'out.img')
   await umbra(['restore', repository, '--to', raw, '--as', 'raw'])
-  mkdirSync(join(folder, 'loop'))
-  await run('mount', ['-o', 'loop,ro', raw, join(folder, 'loop')])
-  const compared = await run('diff', ['-r', mountPoint, join(folder, 'loop')], { check: false })
-  await run('umount', [join(folder, 'loop')])
+  const restored = await mountLoop(t, raw)
+  const compared = await run('diff', ['-r', mountPoint, restored.folder], { check: false })
+  await restored.unmount()
   t.is(compared.code, 0, `the newest is the volume (${last.chain.length} in its chain)`)
 })
 

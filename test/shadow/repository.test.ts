@@ -7,6 +7,7 @@ import test from 'brittle'
 import { hasCode, type UmbraError } from '../../src/base/errors.ts'
 import { newBackupId, parseBackupId } from '../../src/shadow/repository/backup-id.ts'
 import { Repository } from '../../src/shadow/repository/repository.ts'
+import { mountLoop } from '../support/loop.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
@@ -147,10 +148,7 @@ test('an interrupted resumable backup goes on with its shadow copies', NEEDS, as
   const [, image] = result.manifest.images
   const raw = lab.at('two.img')
   await run('qemu-img', ['convert', '-O', 'raw', join(result.folder, image?.file ?? ''), raw])
-  const folder = lab.at('loop')
-  mkdirSync(folder)
-  await run('mount', ['-o', 'loop,ro', raw, folder])
-  t.teardown(async () => void (await run('umount', [folder], { check: false })), { order: -2 })
+  const { folder } = await mountLoop(t, raw)
   const after = await run('sha256sum', [`${folder}/data`])
   t.is(after.stdout.slice(0, 64), before.stdout.slice(0, 64), 'it holds the instant of the interrupted run')
   for (const { path } of [one, two]) {

@@ -1,6 +1,7 @@
 // Mounts an image file through the kernel's own ext4 by a loop device: the judge of our images.
 //
-// Always true: the mount and the loop device are gone at teardown, or at the end of the process.
+// Always true: the mount and the loop device are gone at teardown, or at the end of the process. There
+// are few loop devices (8 in many a kernel) and test files run side by side: one waits for a free one.
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmdirSync } from 'node:fs'
@@ -50,14 +51,22 @@ export async function mountLoop(
   return { folder, device, unmount }
 }
 
-/** Another process may take the free device between its choice and its use: then once more. */
-async function attachLoop(args: readonly string[]): Promise<string> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return (await run('losetup', args)).stdout.trim()
-    } catch (error) {
-      if (attempt === 20) throw error
-      await new Promise((resolve) => setTimeout(resolve, 250))
-    }
+const FREE_DEVICE_TIMEOUT_MS = 120_000
+
+/**
+ * Another process may hold all devices, or take the free one between its choice and its use: then again.
+ * The caller detaches it.
+ *
+ * @returns the device's path
+ * @throws Error with what losetup said of anything else, or of that after two minutes
+ */
+export async function attachLoop(args: readonly string[]): Promise<string> {
+  const deadlineMs = Date.now() + FREE_DEVICE_TIMEOUT_MS
+  for (;;) {
+    const { code, stdout, stderr } = await run('losetup', args, { check: false })
+    if (code === 0) return stdout.trim()
+    const isTaken = /unused loop device|busy|temporarily unavailable/i.test(stderr)
+    if (!isTaken || Date.now() > deadlineMs) throw new Error(`losetup ${args.join(' ')}: ${stderr}`)
+    await new Promise((resolve) => setTimeout(resolve, 250))
   }
 }
