@@ -121,7 +121,7 @@ function readInput(file: string): Uint8Array {
   }
 }
 
-function writersText(writers: readonly ListedWriter[]): string {
+export function writersText(writers: readonly ListedWriter[]): string {
   if (writers.length === 0) {
     const hint = configuredNames().length === 0 ? ' (umbra writer add configures one)' : ''
     return `no writers${hint}`
@@ -139,7 +139,7 @@ function writersText(writers: readonly ListedWriter[]): string {
   )
 }
 
-function statusLines(status: ListedWriter['status']): [string, string][] {
+export function statusLines(status: ListedWriter['status']): [string, string][] {
   return [
     ['writer', status.name],
     ['instance', status.instanceName],
@@ -150,7 +150,7 @@ function statusLines(status: ListedWriter['status']): [string, string][] {
   ]
 }
 
-function metadataText(metadata: WriterMetadata, isDetailed: boolean): string {
+export function metadataText(metadata: WriterMetadata, isDetailed: boolean): string {
   const { identity, restoreMethod, backupSchema } = metadata
   const head = listText([
     ['writer', identity.instanceName === '' ? identity.name : `${identity.name} (${identity.instanceName})`],
