@@ -6,9 +6,10 @@
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import type { BackupType } from '../../src/shadow/documents/vocabulary.ts'
+import { run } from '../support/run.ts'
 import { initPostgresql, needsPostgresql, PostgresqlServer, postgres } from './postgresql-server.ts'
 import { rebuildFiles } from './rebuild-files.ts'
-import { Ledger, type Point, serverLab, treeDifferences } from './server-lab.ts'
+import { componentOf, Ledger, type Point, serverLab, timesText, treeDifferences } from './server-lab.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
 const NEEDS = { ...needsPostgresql(), timeout: 590_000 }
@@ -52,12 +53,6 @@ async function startLedger(server: PostgresqlServer): Promise<Ledger> {
     ledger.add(`w${worker}`, (key) => client.ask(`INSERT INTO ledger VALUES ('${key}')`))
   }
   return ledger
-}
-
-function component(point: Point, name: string) {
-  const found = point.writers.flatMap(({ components }) => components).find((own) => own.name === name)
-  if (!found) throw new Error(`${point.id} has no component ${name}: ${JSON.stringify(point)}`)
-  return found
 }
 
 /** Starts a server on restored files and judges it. */
@@ -113,11 +108,7 @@ test('row 65: full, incremental and differential backups of PostgreSQL under loa
   const points: Point[] = []
   for (const type of ROUNDS) {
     const point = await lab.backup(type)
-    const cluster = component(point, 'cluster')
-    const { freezeMs, frozenMs, heldMs } = point.times
-    t.comment(
-      `${type}: ${cluster.bytes} bytes in ${cluster.fileCount} files, image ${point.images[0]?.dataBytes}; took ${point.tookMs} ms, freeze ${freezeMs} ms, frozen ${frozenMs} ms, held ${heldMs} ms`,
-    )
+    t.comment(timesText(point, 'cluster'))
     t.absent(point.isPartial, `${point.id} is whole`)
     points.push(point)
   }
@@ -128,7 +119,7 @@ test('row 65: full, incremental and differential backups of PostgreSQL under loa
   await load
   const [full] = points
   if (!full) throw new Error('no backup')
-  const sizeOf = (point: Point): number => component(point, 'cluster').bytes
+  const sizeOf = (point: Point): number => componentOf(point, 'cluster').bytes
   for (const point of points.filter(({ type }) => type !== 'full' && type !== 'copy'))
     t.ok(sizeOf(point) < sizeOf(full) / 2, `${point.id} is small: ${sizeOf(point)} of ${sizeOf(full)} bytes`)
 

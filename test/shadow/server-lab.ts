@@ -66,6 +66,20 @@ export interface ServerLab {
   imageOf(point: Point): Promise<string>
 }
 
+/** @throws Error when the backup has no such component */
+export function componentOf(point: Point, name: string): ToldComponent {
+  const found = point.writers.flatMap(({ components }) => components).find((own) => own.name === name)
+  if (!found) throw new Error(`${point.id} has no component ${name}: ${JSON.stringify(point)}`)
+  return found
+}
+
+/** For people: what a backup cost. */
+export function timesText(point: Point, component: string): string {
+  const { bytes, fileCount } = componentOf(point, component)
+  const { freezeMs, frozenMs, heldMs } = point.times
+  return `${point.type}: ${bytes} bytes in ${fileCount} files, image ${point.images[0]?.dataBytes}; took ${point.tookMs} ms, freeze ${freezeMs} ms, frozen ${frozenMs} ms, held ${heldMs} ms`
+}
+
 const COMPLETE: readonly string[] = ['--all-components', '--images']
 
 /** @param size of the volume */

@@ -9,14 +9,15 @@
 // in the stamp.
 
 import { realpathSync } from 'node:fs'
-import { join } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
+import { isAtOrBelow } from '../documents/file-spec.ts'
 import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import { MetadataBuilder } from '../writers/metadata-builder.ts'
 import { Writer } from '../writers/writer.ts'
 import type { WriterContext } from '../writers/writer-context.ts'
 import { MARIADB, MARIADB_LOOKS } from './client-dialects.ts'
 import { ClientProcess } from './client-process.ts'
+import { binaryLogs, folderOf, isMariadbRunning, numberOf } from './mariadb-files.ts'
 import { restoredFolder } from './restored-folder.ts'
 
 export const MARIADB_CLASS_ID = 'b7d3f1a6-0f27-4a86-9c73-2f4b8f6a5d90'
@@ -36,23 +37,39 @@ export interface MariadbWriterOptions {
   readonly freezeTimeoutMs?: number
 }
 
+/** Of the databases: where the binary log stood at the instant. */
 interface MariadbStamp {
+  /** Empty without a binary log. */
   readonly logFile: string
   readonly logPosition: number
   readonly gtid: string
+}
+
+/** Of the binary log: the first file that is not in a backup as a whole. */
+interface BinaryLogStamp {
+  readonly nextLog: string
 }
 
 interface Locked {
   readonly client: ClientProcess
   readonly isMariadb: boolean
   stamp?: MariadbStamp
+  hasThawed: boolean
 }
 
 const FREEZE_TIMEOUT_MS = 20_000
-/** A statement that waits longer for a table's lock gives up, and the backup with it. */
-const LOCK_WAIT_S = 15
 /** What a server makes anew at its start. */
 const LEFT_OUT = ['*.pid', '*.sock', '*.sock.lock', 'ibtmp*', '*.err']
+/** Of a file, however long it is: clipped to its end. */
+const WHOLE = [{ offsetBytes: 0, lengthBytes: 2 ** 40 }]
+/** Variables that name folders with data in them; servers do not know all of them. */
+const FOLDERS = [
+  'datadir',
+  'innodb_data_home_dir',
+  'innodb_log_group_home_dir',
+  'innodb_undo_directory',
+  'aria_log_dir_path',
+]
 
 export class MariadbWriter extends Writer {
   readonly #options: MariadbWriterOptions
@@ -92,8 +109,10 @@ export class MariadbWriter extends Writer {
       builder.addDatabase({ name: BINARY_LOG, caption: `Binary log in ${binaryLog.folder}` }).addLogFiles({
         path: binaryLog.folder,
         filespec: `${binaryLog.baseName}.*`,
-        backupRequired: ['log'],
-        snapshotRequired: ['log'],
+        recursive: false,
+        // Each file is named when it is due; closed ones do not change, so they may be read where they are.
+        backupRequired: [],
+        snapshotRequired: [],
       })
     }
     return builder.build()
@@ -101,34 +120,46 @@ export class MariadbWriter extends Writer {
 
   /** For a log backup: what was committed so far is to be in closed files. */
   override async onPrepareForBackup(context: WriterContext): Promise<void> {
-    if (context.backupType !== 'log' || this.#options.binaryLog === undefined) return
+    const component = context.component(BINARY_LOG)
+    const { binaryLog } = this.#options
+    if (context.backupType !== 'log' || !component || binaryLog === undefined) return
     const client = await this.#start()
     try {
       await client.ask('FLUSH BINARY LOGS')
-      this.#openLogs.set(context.sessionId, (await positionOf(client)).logFile)
+      const { logFile: open } = await positionOf(client)
+      const first = parsedStamp<BinaryLogStamp>(component.previousBackupStamp)?.nextLog
+      const closed = binaryLogs(binaryLog.folder, binaryLog.baseName).filter(
+        (name) => numberOf(name) < numberOf(open) && (!first || numberOf(name) >= numberOf(first)),
+      )
+      refuseGaps(closed, first, open)
+      for (const fileName of closed)
+        component.addPartialFile({ path: binaryLog.folder, fileName, ranges: WHOLE })
+      this.#openLogs.set(context.sessionId, open)
+      component.setBackupStamp(JSON.stringify({ nextLog: open } satisfies BinaryLogStamp))
     } finally {
       await client.close()
     }
   }
 
   override async onPrepareForSnapshot(context: WriterContext): Promise<void> {
-    const { dataFolder } = this.#options
-    if (!context.volumeOf(this.#dataFolder())) {
-      context.fail('inconsistent-snapshot', `${dataFolder} is not on a volume of the shadow set`, {
-        fatal: true,
-      })
-      return
-    }
+    const dataFolder = this.#dataFolder()
+    if (!this.#isAffected(context, dataFolder)) return
+    // A server that does not run leaves its files as they are.
+    if (!isMariadbRunning(dataFolder)) return
+    const { timeoutMs } = context.request
     const client = await this.#start()
     try {
       const [version = ''] = await client.ask('SELECT version()')
       const isMariadb = /mariadb/i.test(version)
-      await client.ask(`SET SESSION lock_wait_timeout = ${LOCK_WAIT_S}`)
+      if (!(await this.#isComplete(context, client, dataFolder))) return await client.close()
+      // A statement that waits longer for a table gives up, and the backup with it; before the freeze's own end.
+      const { freezeTimeoutMs = FREEZE_TIMEOUT_MS } = this.#options
+      await client.ask(`SET SESSION lock_wait_timeout = ${Math.max(1, Math.floor(freezeTimeoutMs / 2000))}`)
       if (isMariadb) {
-        await client.ask('BACKUP STAGE START', context.request.timeoutMs)
-        await client.ask('BACKUP STAGE FLUSH', context.request.timeoutMs)
-      } else await client.ask('LOCK INSTANCE FOR BACKUP', context.request.timeoutMs)
-      this.#locked.set(context.sessionId, { client, isMariadb })
+        await client.ask('BACKUP STAGE START', timeoutMs)
+        await client.ask('BACKUP STAGE FLUSH', timeoutMs)
+      } else await client.ask('LOCK INSTANCE FOR BACKUP', timeoutMs)
+      this.#locked.set(context.sessionId, { client, isMariadb, hasThawed: false })
     } catch (error) {
       await client.close()
       throw error
@@ -136,23 +167,29 @@ export class MariadbWriter extends Writer {
   }
 
   override async onFreeze(context: WriterContext): Promise<void> {
-    const locked = this.#lockedIn(context)
+    const locked = this.#locked.get(context.sessionId)
+    if (!locked) return
     const { client, isMariadb } = locked
+    const { timeoutMs } = context.request
     if (isMariadb) {
-      await client.ask('BACKUP STAGE BLOCK_DDL')
-      await client.ask('BACKUP STAGE BLOCK_COMMIT')
-    } else await client.ask('FLUSH TABLES WITH READ LOCK')
+      await client.ask('BACKUP STAGE BLOCK_DDL', timeoutMs)
+      await client.ask('BACKUP STAGE BLOCK_COMMIT', timeoutMs)
+    } else await client.ask('FLUSH TABLES WITH READ LOCK', timeoutMs)
     locked.stamp = await positionOf(client)
   }
 
   override async onThaw(context: WriterContext): Promise<void> {
-    const { client, isMariadb } = this.#lockedIn(context)
+    const locked = this.#locked.get(context.sessionId)
+    if (!locked || locked.hasThawed) return
+    const { client, isMariadb } = locked
+    const { timeoutMs } = context.request
     try {
-      if (isMariadb) await client.ask('BACKUP STAGE END')
+      if (isMariadb) await client.ask('BACKUP STAGE END', timeoutMs)
       else {
-        await client.ask('UNLOCK TABLES')
-        await client.ask('UNLOCK INSTANCE')
+        await client.ask('UNLOCK TABLES', timeoutMs)
+        await client.ask('UNLOCK INSTANCE', timeoutMs)
       }
+      locked.hasThawed = true
     } finally {
       await client.close()
     }
@@ -161,9 +198,10 @@ export class MariadbWriter extends Writer {
   override onPostSnapshot(context: WriterContext): void {
     const stamp = this.#locked.get(context.sessionId)?.stamp
     if (stamp === undefined) return
-    for (const component of context.components) {
-      if (component.data.name === DATABASES) component.setBackupStamp(JSON.stringify(stamp))
-    }
+    context.component(DATABASES)?.setBackupStamp(JSON.stringify(stamp))
+    if (stamp.logFile === '') return
+    const first: BinaryLogStamp = { nextLog: stamp.logFile }
+    context.component(BINARY_LOG)?.setBackupStamp(JSON.stringify(first))
   }
 
   override onAbort(context: WriterContext): Promise<void> {
@@ -188,41 +226,48 @@ export class MariadbWriter extends Writer {
   }
 
   /** A running server would be torn apart. */
-  override async onPreRestore(context: WriterContext): Promise<void> {
+  override onPreRestore(context: WriterContext): void {
     if (this.#options.serviceName !== undefined) return
-    const dataFolder = this.#dataFolder()
-    const isInPlace = context.components.some(
-      ({ data }) => data.name === DATABASES && restoredFolder(data, dataFolder) === dataFolder,
-    )
-    if (!isInPlace || !(await this.#isRunning())) return
-    context.fail('retryable', `The server runs on ${dataFolder}: stop it, or restore to another place`, {
-      fatal: true,
-    })
+    for (const { data } of context.components) {
+      const documented = context.metadata.components.find(({ name }) => name === DATABASES)?.files[0]?.path
+      const target = restoredFolder(data, documented ?? this.#options.dataFolder)
+      if (data.name !== DATABASES || !isMariadbRunning(target)) continue
+      context.fail('retryable', `The server runs on ${target}: stop it, or restore to another place`, {
+        fatal: true,
+      })
+    }
   }
 
-  async #isRunning(): Promise<boolean> {
-    try {
-      const client = await this.#start()
-      await client.close()
-      return true
-    } catch {
+  /** Whether the backup has to do with the server's data. */
+  #isAffected(context: WriterContext, dataFolder: string): boolean {
+    if (context.backupType === 'log') return false
+    if (context.volumeOf(dataFolder)) return true
+    if (context.component(DATABASES))
+      context.fail('inconsistent-snapshot', `${dataFolder} is not on a volume of the shadow set`, {
+        fatal: true,
+      })
+    return false
+  }
+
+  /** Data that lies elsewhere would be of another instant, or of none. */
+  async #isComplete(context: WriterContext, client: ClientProcess, dataFolder: string): Promise<boolean> {
+    const names = FOLDERS.map((name) => `'${name}'`).join(', ')
+    const lines = await client.ask(`SHOW GLOBAL VARIABLES WHERE Variable_name IN (${names})`)
+    for (const line of lines) {
+      const [name = '', value = ''] = line.split('\t')
+      const folder = realFolder(folderOf(dataFolder, value))
+      const isSaved = isAtOrBelow(folder, dataFolder)
+      if (isSaved || (!context.component(DATABASES) && context.volumeOf(folder))) continue
+      const why = name === 'datadir' ? 'is not the configured data folder' : `is not below ${dataFolder}`
+      context.fail('inconsistent-snapshot', `The server's ${name}, ${folder}, ${why}`, { fatal: true })
       return false
     }
+    return true
   }
 
-  /** A data directory may be reached through a link; the files are where it leads. */
+  /** @throws UmbraError NOT_FOUND */
   #dataFolder(): string {
-    try {
-      return realpathSync(join(this.#options.dataFolder))
-    } catch (error) {
-      throw new UmbraError('NOT_FOUND', `No data directory ${this.#options.dataFolder}`, {}, error)
-    }
-  }
-
-  #lockedIn(context: WriterContext): Locked {
-    const locked = this.#locked.get(context.sessionId)
-    if (locked) return locked
-    throw new UmbraError('BAD_STATE', `There was no PrepareForSnapshot before ${context.event}`)
+    return realFolder(this.#options.dataFolder)
   }
 
   #start(): Promise<ClientProcess> {
@@ -243,4 +288,36 @@ async function positionOf(client: ClientProcess): Promise<MariadbStamp> {
   const [logFile = '', position = '0'] = status.split('\t')
   const [gtid = ''] = await client.ask('SELECT @@global.gtid_binlog_pos').catch(() => [''])
   return { logFile, logPosition: Number(position), gtid }
+}
+
+/** A log that lacks a file in between cannot be replayed. @throws UmbraError WRITER_FAILED */
+function refuseGaps(closed: readonly string[], first: string | undefined, open: string): void {
+  let expected = first === undefined ? undefined : numberOf(first)
+  for (const name of [...closed, open]) {
+    if (expected !== undefined && numberOf(name) !== expected)
+      throw new UmbraError(
+        'WRITER_FAILED',
+        `The binary log lacks file number ${expected}, ${name} comes next: a new full backup is needed`,
+      )
+    expected = numberOf(name) + 1
+  }
+}
+
+/** A folder may be reached through a link; the files are where it leads. @throws UmbraError NOT_FOUND */
+function realFolder(folder: string): string {
+  try {
+    return realpathSync(folder)
+  } catch (error) {
+    throw new UmbraError('NOT_FOUND', `There is no data directory ${folder}`, { folder }, error)
+  }
+}
+
+/** Null: there is none, or it is not ours. */
+function parsedStamp<T>(text: string | undefined): T | null {
+  if (text === undefined) return null
+  try {
+    return JSON.parse(text) as T
+  } catch {
+    return null
+  }
 }
