@@ -28,6 +28,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   restore: async () => (await import('./commands/restore.ts')).restoreCommand(),
   prune: async () => (await import('./commands/prune.ts')).pruneCommand(),
   consolidate: async () => (await import('./commands/consolidate.ts')).consolidateCommand(),
+  shadow: async () => (await import('./commands/shadow.ts')).shadowCommand(),
   writer: async () => (await import('./commands/writer.ts')).writerCommand(),
   check: async () => (await import('./commands/check.ts')).checkCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
