@@ -26,7 +26,7 @@ interface CreateOptions extends JsonOption {
   readonly verifyWriter?: string[]
   readonly excludeWriter?: string[]
   readonly saveDocuments?: string
-  readonly envFile?: string
+  readonly saveVariables?: string
   readonly verbose?: boolean
 }
 
@@ -60,7 +60,7 @@ export function shadowCreateCommand(): Command {
     .option('--verify-writer <WRITER[:PATH/NAME]>', 'give up unless it takes part; may be repeated', collect)
     .option('--exclude-writer <WRITER[:PATH/NAME]>', 'leave it out; may be repeated', collect)
     .option('--save-documents <DIR>', 'save the documents of the set and of its writers there')
-    .option('--env-file <FILE>', 'write the variables of --exec there, to be read by sh')
+    .option('--save-variables <FILE>', 'write the variables of --exec there, to be read by sh')
     .option('--verbose', 'print every call, event and step to standard error')
     .option('--json', 'print as JSON')
     .action(async (volumes: string[], options: CreateOptions) => {
@@ -96,7 +96,7 @@ async function create(
     const aliases = shadowAliases(run.snapshotSetId, run.shadows).filter(({ name }) =>
       name.startsWith('UMBRA_'),
     )
-    if (options.envFile !== undefined) writeEnvironment(options.envFile, aliases)
+    if (options.saveVariables !== undefined) writeEnvironment(options.saveVariables, aliases)
     if (options.exec !== undefined) await execute(world, options.exec, aliases)
     const statuses = await run.complete()
     printResult(options, summary(run, statuses), ({ shadows, timings }) =>

@@ -17,7 +17,7 @@ import type {
 import type { BackupType, SnapshotContext } from '../../documents/vocabulary.ts'
 import { hasAttribute, SNAPSHOT_CONTEXTS } from '../../documents/vocabulary.ts'
 import type { WriterMetadata } from '../../documents/writer-metadata.ts'
-import type { Surroundings } from '../surroundings.ts'
+import type { Surroundings, VolumePlace } from '../surroundings.ts'
 import { failedWriters, writerFailure } from '../writer-judgement.ts'
 import { saveDocuments } from './document-folder.ts'
 import type { ShadowOptions } from './shell-command.ts'
@@ -131,19 +131,19 @@ async function makeSet(
   if (exclude.length > 0 && !isBare(wish)) await session.disableWriters(exclude)
   await session.setContext({ context, noAutoRecovery, rollbackRecovery })
   const metadata = isBare(wish) ? [] : await gather(session, wish)
-  const uuids = new Set<string>()
-  for (const volume of wish.volumes) {
-    uuids.add((await surroundings.volumes.find(volume)).volumeUuid)
-  }
+  const places: VolumePlace[] = []
+  for (const volume of wish.volumes) places.push(await surroundings.volumes.find(volume))
+  const uuids = new Set(places.map(({ volumeUuid }) => volumeUuid))
   const { components, notes } = await componentsOnVolumes(surroundings.volumes, metadata, uuids, exclude)
   for (const note of notes) wish.onNote?.(note)
   verifyWriters(metadata, components, wish.verify)
   throwIfAborted(wish.signal)
   const { snapshotSetId } = await session.startSnapshotSet({ waitMs })
   const named = wish.name === undefined ? {} : { snapshotName: wish.name }
-  for (const volume of wish.volumes) {
+  for (const { mountPoint, volumePath } of places) {
     throwIfAborted(wish.signal)
-    await session.addToSnapshotSet(volume, named)
+    // Absolute: the coordinator has a folder of its own.
+    await session.addToSnapshotSet(mountPoint ?? volumePath, named)
   }
   for (const component of components) await session.addComponent(component)
   throwIfAborted(wish.signal)
