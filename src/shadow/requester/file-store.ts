@@ -63,17 +63,26 @@ export class FileStore {
     })
   }
 
-  /** Stores ranges one after another; they lie within the file. */
+  /** Stores ranges one after another, holes as holes; they lie within the file. */
   ranges(reader: FileReader, ranges: readonly ByteRange[]): Promise<Stored> {
     return this.#store(async (fd, path, hash) => {
+      const runs = [...reader.dataRuns()]
       let at = 0
+      let dataBytes = 0
       for (const range of ranges) {
-        const got = await this.#copy(reader, range, fd, path, at, hash)
+        let end = 0
+        for (const run of runsWithin(runs, range)) {
+          const skip = run.offsetBytes - range.offsetBytes
+          this.#hashZeros(hash, skip - end)
+          const got = await this.#copy(reader, run, fd, path, at + skip, hash)
+          end = skip + got
+          dataBytes += got
+        }
+        // A hole, or a live file that was cut meanwhile: what is not there reads as zeros.
+        this.#hashZeros(hash, range.lengthBytes - end)
         at += range.lengthBytes
-        // A live file that was cut meanwhile: what is gone reads as zeros.
-        this.#hashZeros(hash, range.lengthBytes - got)
       }
-      return { sizeBytes: at, dataBytes: at }
+      return { sizeBytes: at, dataBytes }
     })
   }
 
@@ -142,6 +151,30 @@ export class FileStore {
     for (let left = lengthBytes; left > 0; left -= PIECE_BYTES)
       hash.update(left >= PIECE_BYTES ? ZEROS : ZEROS.subarray(0, left))
   }
+}
+
+/** The parts of a range that hold data. @param runs rising, apart from each other */
+function* runsWithin(runs: readonly ByteRange[], range: ByteRange): Generator<ByteRange> {
+  const endBytes = range.offsetBytes + range.lengthBytes
+  for (let i = firstReaching(runs, range.offsetBytes); i < runs.length; i++) {
+    const run = runs[i] as ByteRange
+    if (run.offsetBytes >= endBytes) return
+    const offsetBytes = Math.max(run.offsetBytes, range.offsetBytes)
+    yield { offsetBytes, lengthBytes: Math.min(run.offsetBytes + run.lengthBytes, endBytes) - offsetBytes }
+  }
+}
+
+/** Index of the first run that ends after a position. */
+function firstReaching(runs: readonly ByteRange[], positionBytes: number): number {
+  let low = 0
+  let high = runs.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    const run = runs[middle] as ByteRange
+    if (run.offsetBytes + run.lengthBytes > positionBytes) high = middle
+    else low = middle + 1
+  }
+  return low
 }
 
 function fileName(number: number): string {
