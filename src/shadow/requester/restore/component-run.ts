@@ -177,8 +177,8 @@ export class ComponentRun {
     elsewhere: Omit<ComponentChange, 'pace'> | undefined,
   ): RestoreDecision {
     const paths = writtenPaths(own)
-    const problem = firstProblem(paths)
-    const alternateProblem = elsewhere ? firstProblem(writtenPaths(elsewhere)) : null
+    const problem = firstProblem(own)
+    const alternateProblem = elsewhere ? firstProblem(elsewhere) : null
     const { method, serviceName } = metadata.restoreMethod
     const facts = {
       presentCount: paths.filter((path) => diskNode(path)).length,
@@ -250,9 +250,12 @@ function alternatesUsed(metadata: WriterMetadata, sets: readonly FileSet[]): Alt
   })
 }
 
-function firstProblem(paths: readonly string[]): string | null {
-  for (const path of paths) {
-    const problem = whyNotWritable(path)
+function firstProblem(change: Omit<ComponentChange, 'pace'>): string | null {
+  const folders = new Set(
+    change.items.filter(({ entry }) => entry.kind === 'directory').map((item) => change.place(item)),
+  )
+  for (const path of writtenPaths(change)) {
+    const problem = whyNotWritable(path, (folder) => folders.has(folder))
     if (problem !== null) return problem
   }
   return null

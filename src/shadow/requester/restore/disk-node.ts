@@ -90,16 +90,19 @@ export function setAttributes(path: string, wanted: NodeAttributes): void {
   setModifyTime(bytes, BigInt(wanted.mtimeNs))
 }
 
-/** The nearest folder above that exists, links followed. */
-export function existingFolder(path: string): string {
+/**
+ * The nearest folder above that exists, links followed.
+ * @param isReplaced what is there becomes a folder, if it is none
+ */
+export function existingFolder(path: string, isReplaced: (folder: string) => boolean = () => false): string {
   for (let folder = dirname(path); ; folder = dirname(folder)) {
     const node = diskNode(folder, true)
-    if (node || folder === '/') return folder
+    if (folder === '/' || node?.kind === 'directory' || (node && !isReplaced(folder))) return folder
   }
 }
 
 /** Null: it can be overwritten, or created; else why not. */
-export function whyNotWritable(path: string): string | null {
+export function whyNotWritable(path: string, isReplaced: (folder: string) => boolean): string | null {
   const name = textOf(path).text
   const node = diskNode(path)
   try {
@@ -107,7 +110,7 @@ export function whyNotWritable(path: string): string | null {
       // Also refused for a program that runs.
       closeSync(openSync(bytesOf(path), constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW))
     }
-    const folder = existingFolder(path)
+    const folder = existingFolder(path, isReplaced)
     if (diskNode(folder, true)?.kind !== 'directory') return `${textOf(folder).text} is no folder`
     accessSync(bytesOf(folder), constants.W_OK | constants.X_OK)
     return null
