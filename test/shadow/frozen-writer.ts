@@ -3,8 +3,8 @@
 // Always true: the process that is killed is the configured writer of this very name; names are random,
 // so that tests do not meet each other.
 
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { until } from '../support/run.ts'
 import type { ServerLab } from './server-lab.ts'
 
@@ -18,6 +18,8 @@ export interface HeldFreeze {
 /** @param lab whose hook folder gets the hook */
 export function holdFreeze(lab: ServerLab): HeldFreeze {
   const [reached, goOn] = [lab.at('freeze-reached'), lab.at('freeze-go-on')]
+  rmSync(reached, { force: true })
+  rmSync(goOn, { force: true })
   const metadata = {
     format: 'umbra-writer-metadata-1',
     identity: {
@@ -50,9 +52,8 @@ export function holdFreeze(lab: ServerLab): HeldFreeze {
       },
     ],
   }
-  const folder = lab.at('config/hooks.d')
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const hook = join(folder, 'last')
+  const hook = hookPath(lab)
+  mkdirSync(dirname(hook), { recursive: true, mode: 0o700 })
   writeFileSync(
     hook,
     `#!/bin/sh
@@ -72,6 +73,14 @@ esac
     reached: () => until('the writers are frozen', () => existsSync(reached), 60_000),
     goOn: () => writeFileSync(goOn, ''),
   }
+}
+
+export function removeHook(lab: ServerLab): void {
+  rmSync(hookPath(lab))
+}
+
+function hookPath(lab: ServerLab): string {
+  return lab.at('config/hooks.d/last')
 }
 
 /** The process of a configured writer. */
