@@ -12,6 +12,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeSync,
 } from 'node:fs'
@@ -115,6 +116,14 @@ export class ChangeJournal implements Disposable {
   remove(): void {
     hostCall(`Cannot remove ${this.path}`, () => rmSync(this.path, { force: true }))
     this[Symbol.dispose]()
+  }
+
+  /** Nobody tries it again. @returns its new path */
+  setAside(): string {
+    const aside = `${this.path}.failed`
+    hostCall(`Cannot rename ${this.path}`, () => renameSync(this.path, aside))
+    this[Symbol.dispose]()
+    return aside
   }
 
   [Symbol.dispose](): void {

@@ -36,20 +36,31 @@ export function tidyUp(plan: ChangePlan): void {
 
 export interface Mended {
   readonly title: string
-  readonly how: 'rolled back' | 'tidied up'
+  readonly how: string
 }
 
-/** What restores that were killed have left. @throws UmbraError when something stands in the way */
+/**
+ * What restores that were killed have left. What cannot be mended is told once and set aside: later, when
+ * somebody has seen to it, going back would do harm.
+ */
 export function mendAbandoned(journalFolder: string): Mended[] {
   const mended: Mended[] = []
   for (const { journal, plan, phase } of ChangeJournal.abandoned(journalFolder)) {
-    if (plan) {
-      const isComplete = phase === 'committed'
+    if (!plan) {
+      journal.remove()
+      continue
+    }
+    const isComplete = phase === 'committed'
+    try {
       if (isComplete) tidyUp(plan)
       else rollBack(plan, journal, phase)
+      journal.remove()
       mended.push({ title: plan.title, how: isComplete ? 'tidied up' : 'rolled back' })
+    } catch (error) {
+      const aside = journal.setAside()
+      const reason = error instanceof Error ? error.message : String(error)
+      mended.push({ title: plan.title, how: `not taken back (${reason}); ${aside} says what it was doing` })
     }
-    journal.remove()
   }
   return mended
 }
