@@ -79,6 +79,44 @@ const WRITER_STATUS: readonly Field[] = [
   ['message', 'string | null', 'what it said to that'],
 ]
 
+const SHADOW: readonly Field[] = [
+  ['snapshotId', 'string', 'UUID of the shadow copy'],
+  ['snapshotSetId', 'string', 'UUID of its set'],
+  ['setCount', 'number', 'how many there were in the set at first'],
+  ['devicePath', 'string | null', 'where it can be read; null: not mounted'],
+  ['originalVolume', 'string', 'path of the volume file'],
+  ['volumeUuid', 'string', "the volume's UUID"],
+  ['mountPoint', 'string | null', 'where the volume is mounted'],
+  ['snapshotName', 'string', "the snapshot's name"],
+  ['originatingMachine', 'string', 'where it was made'],
+  ['serviceMachine', 'string', 'where it is'],
+  ['exposedName', 'string | null', 'the folder where it is exposed'],
+  ['exposedPath', 'string | null', 'always null: parts are not exposed'],
+  ['provider', 'string', 'UUID of what made it'],
+  ['attributes', 'number', "sum of VSS's attribute bits"],
+  ['createdAtMs', 'number', 'its instant, milliseconds since 1970'],
+  ['state', 'string', '`created`: others are not seen'],
+  ['epoch', 'number', 'the epoch that it ended'],
+]
+const EXPOSURE: readonly Field[] = [
+  ['volume', 'string', 'path of the volume file'],
+  ['snapshotId', 'string', 'UUID of the shadow copy'],
+  ['mountPoint', 'string', 'the folder'],
+]
+const SCRIPT: Shape = {
+  list: true,
+  note: 'one for each command that was carried out',
+  fields: [
+    ['line', 'number', 'where it stands, from 1'],
+    ['command', 'string', 'its verb'],
+    [
+      'result',
+      'object',
+      '`{kind}` and, by its kind: `snapshotSetId`, `shadows`, `timings`, `aliases`; `volumes`; `exitCode`; `statuses`; `writers`; `providers`; `count`, `deleted`; `exposure`; `revert`; `settings`; `lines`',
+    ],
+  ],
+}
+
 export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
   create: {
     note: 'with `--from` also `dataBytes`, `point` (null) and `converted`: why the file system was copied into a fresh one, or null',
@@ -108,7 +146,10 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       ['commitMs', 'number', 'making it durable'],
     ],
   },
-  status: { note: 'without VOLUME, an array of them', fields: STATUS },
+  status: {
+    note: 'without VOLUME, an array of them; of a repository `{repository, id, createdAtMs, backups, unfinished, allocatedBytes, last}` with `backups` of `{id, type, instantMs, base, isPartial, problem, imageCount, volumeBytes, componentCount, fileCount, dataBytes, allocatedBytes, verified}`, `verified` and the values of `last` (`backup`, `verify`, `prune`, `consolidate`, `restore`) being null or `{atMs, outcome, message}`, `outcome` `ok`, `partial` or `failed`',
+    fields: STATUS,
+  },
   'snapshot create': {
     fields: [
       ...SNAPSHOT,
@@ -228,6 +269,27 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       ['dataBytes', 'number', 'data written'],
     ],
   },
+  verify: {
+    fields: [
+      [
+        'isGood',
+        'boolean',
+        'nothing is damaged; the exit code is 7, 10 or 14 otherwise, by the first damage',
+      ],
+      ['backups', 'array', 'those that were asked for: `{id, isGood, damagedBases}`'],
+      [
+        'damages',
+        'array',
+        'of `{backupId, file, code, message, spoils}`; `spoils` names the other backups that cannot be restored for it',
+      ],
+      ['checkedBytes', 'number', 'bytes read'],
+      [
+        'rebuilt',
+        'array',
+        'with `--restore`, of `{id, isGood, message, volumes, failure}`; `volumes` of `{volumeUuid, volumePath, chain, sizeBytes, e2fsck, output, isComparedWithManifest}`, `e2fsck` of `clean`, `objects`, `not installed`, `no ext4`',
+      ],
+    ],
+  },
   prune: {
     fields: [
       ['timeZone', 'string', 'whose days the rules go by'],
@@ -252,6 +314,53 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       ['tookMs', 'number', 'from its begin to its end'],
     ],
   },
+  'shadow create': {
+    fields: [
+      ['snapshotSetId', 'string', 'UUID of the set'],
+      ['isVolatile', 'boolean', 'it goes with the command'],
+      ['shadows', 'array', 'as `shadow list` has them'],
+      ['timings', 'object', '`{freezeMs, flushMs, heldMs, totalMs}`'],
+      ['writers', 'array', 'as `writer status` has them, after the end'],
+    ],
+  },
+  'shadow list': { list: true, fields: SHADOW },
+  'shadow delete': {
+    fields: [
+      ['count', 'number', 'how many'],
+      ['deleted', 'array', 'their ids, in their order'],
+    ],
+  },
+  'shadow expose': { fields: EXPOSURE },
+  'shadow unexpose': { fields: EXPOSURE },
+  'shadow reexpose': {
+    list: true,
+    fields: [...EXPOSURE, ['failure', 'string | null', 'why it is not mounted; null: it is']],
+  },
+  'shadow revert': {
+    fields: [
+      ['volume', 'string', 'path of the volume file'],
+      ['revertedTo', 'string', 'UUID of the shadow copy'],
+      ['undo', 'string', 'snapshot of what the present was; rolling back to it undoes this'],
+      ['unmounted', 'string | null', 'where `--force` has unmounted it'],
+    ],
+  },
+  'shadow providers': {
+    list: true,
+    fields: [
+      ['id', 'string', 'UUID'],
+      ['name', 'string', 'its name'],
+    ],
+  },
+  'shadow volumes': {
+    list: true,
+    fields: [
+      ['volume', 'string', 'path of the volume file'],
+      ['uuid', 'string', "the volume's UUID"],
+      ['mountPoint', 'string | null', 'where it is mounted'],
+    ],
+  },
+  'shadow script': SCRIPT,
+  'shadow shell': SCRIPT,
   'writer list': {
     list: true,
     fields: [

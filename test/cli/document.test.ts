@@ -88,7 +88,18 @@ const LIFE = [
   ['export', 'mnt', 'two', '--since', 'one', '--format', 'qcow2', '-o', 'two.qcow2'],
   ['apply', 'w', 'two.qcow2'],
   ['check', 'mnt'],
+  ['shadow', 'create', 'mnt', '--persistent'],
+  ['shadow', 'list'],
+  ['shadow', 'expose', 'SHADOW', 'exposed'],
+  ['shadow', 'reexpose'],
+  ['shadow', 'unexpose', 'exposed'],
+  ['shadow', 'providers'],
+  ['shadow', 'volumes'],
+  ['shadow', 'script', 'list.dsh'],
+  ['shadow', 'shell'],
   ['unmount', 'mnt'],
+  ['shadow', 'revert', 'SHADOW', '--volume', 'v'],
+  ['shadow', 'delete', '--oldest', 'v'],
   ['snapshot', 'unpin', 'v', 'one'],
   ['snapshot', 'create', 'v', 'three'],
   ['snapshot', 'list', 'v'],
@@ -116,18 +127,35 @@ test('what commands print with --json is what the table says', requires('root', 
   process.env['UMBRA_COORDINATOR_IDLE_MS'] = '1000'
   writeFileSync(join(folder, 'pages.json'), '{"kind": "script", "components": [{"name": "pages"}]}')
   t.teardown(() => umbra(['unmount', '--force', join(folder, 'mnt')], { check: false }), { order: -1 })
+  mkdirSync(join(folder, 'exposed'))
+  writeFileSync(join(folder, 'list.dsh'), SHELL_INPUT)
   const seen = new Set<string>()
-  for (const args of LIFE) {
-    const path = args.slice(0, 2).join(' ') in JSON_SHAPES ? args.slice(0, 2).join(' ') : args[0]
+  let shadowId = ''
+  for (const words of LIFE) {
+    const args = words.map((word) => (word === 'SHADOW' ? shadowId : word))
+    const path = args.slice(0, 2).join(' ') in JSON_SHAPES ? args.slice(0, 2).join(' ') : words[0]
     seen.add(path)
-    await assertShape(t, path, args, folder)
+    const value = await assertShape(t, path, args, folder)
+    if (path === 'shadow create')
+      shadowId = (value as { shadows: { snapshotId: string }[] }).shadows[0]?.snapshotId ?? ''
     if (path === 'mount') writeFileSync(join(folder, 'mnt/x'), 'something')
   }
   t.alike([...seen].sort(), Object.keys(JSON_SHAPES).sort(), 'every command was run')
 })
 
-async function assertShape(t: Assertion, path: string, args: readonly string[], cwd: string): Promise<void> {
-  const done = await run(process.execPath, [UMBRA, ...args, '--json'], { cwd, check: false })
+const SHELL_INPUT = '# what there is\nlist shadows all\nlist providers\n'
+
+async function assertShape(
+  t: Assertion,
+  path: string,
+  args: readonly string[],
+  cwd: string,
+): Promise<unknown> {
+  const done = await run(process.execPath, [UMBRA, ...args, '--json'], {
+    cwd,
+    check: false,
+    input: SHELL_INPUT,
+  })
   t.is(done.code, 0, `${args.join(' ')} ${done.stderr}`)
   const shape = JSON_SHAPES[path]
   if (shape === undefined) throw new Error(`${path} has no shape`)
@@ -139,4 +167,5 @@ async function assertShape(t: Assertion, path: string, args: readonly string[], 
     [],
     path,
   )
+  return value
 }
