@@ -100,7 +100,14 @@ async function judgePoint(
   rebuildFiles(lab.repository, point.id, 'data', { [lab.server.dir]: rebuilt })
   const what = `${point.type} ${point.id}`
   t.alike(await treeDifferences(image, rebuilt, ['/temp-*']), [], `${what}: files are the shadow copy's`)
-  await judge(t, what, rebuilt, persistence, ledger, point.window)
+  const restored = lab.at(`restored-${point.id}`)
+  await umbra([...restoreWords(lab, point), '--to-folder', `${lab.server.dir}=${restored}`])
+  t.alike(await treeDifferences(image, restored, ['/temp-*']), [], `${what}: and so are restored ones`)
+  await judge(t, what, restored, persistence, ledger, point.window)
+}
+
+function restoreWords(lab: RedisLab, point: Point): string[] {
+  return ['restore', lab.repository, point.id, '--all-components']
 }
 
 async function history(t: Assertion, persistence: Persistence, rounds: number): Promise<void> {
@@ -172,6 +179,27 @@ test('Redis with an append-only file, synced each second, rewritten meanwhile', 
 test('Redis with an append-only file, synced always', (t) => history(t, 'always', isLong ? 5 : 0))
 
 test('Redis with dumps alone: each is made while writes wait', (t) => history(t, 'dump', isLong ? 5 : 0))
+
+test('Redis files are not restored below a server that runs', async (t) => {
+  t.timeout(280_000)
+  const lab = await redisLab(t, 'everysec', { dataFolder: '/nowhere' })
+  const ledger = new Ledger()
+  const closeLoad = await startLoad(lab.server, ledger, 2)
+  await lab.backup('full')
+  const point = await lab.backup('incremental')
+  await ledger.stop()
+  closeLoad()
+  const before = await keysOf(lab.server)
+  const refused = await umbra(restoreWords(lab, point), { check: false })
+  t.is(refused.code, WRITER_FAILED, refused.stderr.trim())
+  t.ok(/stop it, or restore to another place/.test(refused.stderr), 'says what to do')
+  t.is((await keysOf(lab.server)).length, before.length, 'the server goes on as it was')
+  await lab.server.stop()
+  await umbra(restoreWords(lab, point))
+  const copy = lab.at('in-place')
+  cpSync(lab.server.dir, copy, { recursive: true })
+  await judge(t, 'in place', copy, 'everysec', ledger, point.window)
+})
 
 /** A backup fails while all writers are frozen: with the right code, and nothing of it is left. */
 async function failFrozen(

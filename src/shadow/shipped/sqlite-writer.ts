@@ -177,9 +177,10 @@ export class SqliteWriter extends Writer {
     for (const companion of companions(data)) {
       const aside = companion + SET_ASIDE
       if (!existsSync(aside)) continue
-      // Nothing was written: the database of before has its log back.
+      // Nothing was written: the database of before has its log back. After a failure in the middle it
+      // stays aside, for whoever puts things right.
       if (data.fileRestoreStatus === 'none') renameSync(aside, companion)
-      else rmSync(aside)
+      else if (data.fileRestoreStatus === 'all') rmSync(aside)
     }
   }
 
