@@ -191,8 +191,10 @@ export class Ext4 implements FileSystem {
     if (inode.orphaned) this.#core.releaseOrphan(inode)
   }
   addLookups(inode: Inode, count: number): void {
-    inode.lookupCount = Math.max(0, inode.lookupCount + count)
-    if (count < 0 && inode.orphaned) this.#core.releaseOrphan(inode)
+    inode.lookupCount += count
+  }
+  forgetLookups(ino: number, count: number): void {
+    this.#core.forgetLookups(ino, count)
   }
 
   // -- the whole

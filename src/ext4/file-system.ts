@@ -135,8 +135,10 @@ export interface FileSystem {
   open(inode: Inode): void
   /** The handle is closed; an unlinked inode without handles and lookups is freed. */
   close(inode: Inode): void
-  /** The kernel holds `count` more (or, negative, fewer) lookups. */
+  /** The kernel holds `count` more lookups. */
   addLookups(inode: Inode, count: number): void
+  /** The kernel holds `count` fewer lookups, or none if it had fewer; the inode need not be in memory. */
+  forgetLookups(ino: number, count: number): void
 
   statistics(): FileSystemStatistics
   /** fsync: everything of the inode is durable when it settles; `dataOnly` as fdatasync. */

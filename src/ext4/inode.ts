@@ -1,8 +1,8 @@
 // An inode in memory: the decoded fields of its record plus what only lives while it is in use.
 //
 // Always true: `dirty` inodes are in the core's dirty set and are encoded into their table block
-// (with checksum) before the next commit's cut; an inode with openCount + lookupCount > 0, dirty, or
-// orphaned is never evicted from the cache. Numbers are as on disk (ext4 "Inode Table",
+// (with checksum) before the next commit's cut; an inode that is open, dirty or orphaned is never evicted
+// from the cache, and one that the kernel has looked up keeps its count there. Numbers are as on disk (ext4 "Inode Table",
 // Documentation/filesystems/ext4/inodes.rst); times are split as in struct timespec.
 
 /** Never changed in place, so several inodes and fields may share one. */

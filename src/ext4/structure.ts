@@ -282,10 +282,23 @@ export class Ext4Structure implements Ext4Core {
   markInodeDirty(inode: Inode): void {
     inode.inodeTransaction = this.device.transaction
     if (inode.dirty || inode.orphaned) return
+    const known = this.#inodes.get(inode.ino)
+    // Somebody held it for so long that it left the cache: what another object says would be lost.
+    if (known === undefined) this.#inodes.add(inode)
+    else if (known !== inode) throw posixError('EIO', `Inode ${inode.ino} was changed through an old object`)
     const block = this.#cache.get(this.inodeAllocator.tableBlock(inode.ino))
     this.#cache.markDirty(block, NO_SEAL)
     inode.dirty = true
     this.#dirtyInodes.add(inode)
+  }
+
+  /** Of an inode that need not be in memory: lookups that the kernel holds no longer. */
+  forgetLookups(ino: number, count: number): void {
+    if (this.#inodes.forgetLookups(ino, count)) return
+    const inode = this.#inodes.get(ino)
+    if (!inode) return
+    inode.lookupCount = Math.max(0, inode.lookupCount - count)
+    if (inode.orphaned) this.#removal.releaseOrphan(inode)
   }
 
   dropInode(inode: Inode): void {

@@ -116,13 +116,7 @@ export class ReadOnlyTree extends RefusingOperations {
   }
 
   override forget(nodeId: number, count: number): void {
-    let inode: Inode
-    try {
-      inode = this.inode(nodeId)
-    } catch {
-      return
-    }
-    this.fileSystem.addLookups(inode, -Math.min(count, inode.lookupCount))
+    if (this.isAttached) this.fileSystem.forgetLookups(this.inodeNumber(nodeId), count)
   }
 
   override getattr(nodeId: number, out: Attributes): void {

@@ -95,7 +95,7 @@ test('a removed directory that is still in use is empty and takes nothing', NEED
   )
   t.is(fs.lookup(d, 'x'), undefined)
   t.alike(namesOf(fs, d), [])
-  fs.addLookups(d, -1)
+  fs.forgetLookups(d.ino, 1)
   await files.check(t, 'when nobody uses it')
 })
 

@@ -304,6 +304,11 @@ export class MemoryFileSystem implements FileSystem {
 
   addLookups(inode: Inode, count: number): void {
     inode.lookupCount += count
+  }
+
+  forgetLookups(ino: number, count: number): void {
+    const inode = this.inode(ino)
+    inode.lookupCount -= count
     if (inode.lookupCount < 0) throw new Error('forgotten more often than looked up')
     this.#reap(inode)
   }
