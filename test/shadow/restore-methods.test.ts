@@ -20,6 +20,7 @@ import test, { type Assertion } from 'brittle'
 import { type ErrorCode, hasCode } from '../../src/base/errors.ts'
 import { writeRangesFile } from '../../src/shadow/documents/ranges-file.ts'
 import type { SchemaBit } from '../../src/shadow/documents/vocabulary.ts'
+import type { BackupResult } from '../../src/shadow/requester/backup.ts'
 import type { FileSetOptions, MetadataBuilder } from '../../src/shadow/writers/metadata-builder.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
@@ -62,8 +63,13 @@ function place(
   })
   lab.writers.push(writer)
   const backup = async (type: 'full' | 'incremental') =>
-    (await lab.backup({ type, images: false, volumes: [] })).manifest.id
+    wholeId(await lab.backup({ type, images: false, volumes: [] }))
   return { lab, writer, data, at, full: () => backup('full'), incremental: () => backup('incremental') }
+}
+
+function wholeId({ manifest }: BackupResult): string {
+  if (manifest.isPartial) throw new Error(JSON.stringify(manifest.writers))
+  return manifest.id
 }
 
 async function fails(

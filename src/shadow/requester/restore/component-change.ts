@@ -45,7 +45,10 @@ export function planComponent(change: TreeChange, component: ComponentChange): v
       if (!directedOf(item, directed)) files.push({ ...item, to })
     } else planSpecial(change, entry, to)
   }
-  for (const group of inodeGroups(files)) planFile(change, group, pace)
+  // A ranges file in a file set was saved for both reasons.
+  const named = new Set(items.filter(({ entry }) => entry.kind === 'file').map(({ path }) => path))
+  const once = files.filter(({ entry, path }) => entry.kind !== 'ranges-file' || !named.has(path))
+  for (const group of inodeGroups(once)) planFile(change, group, pace)
   planDirected(change, items, directed, pace)
 }
 
