@@ -2,24 +2,33 @@
 // deadline; prints one line per file, failures with their output, the skips with their reasons, and
 // at the very end, alone on its line: `N passed, N failed, N skipped`.
 //
-// Always true: a file that ran no test, died, or passed its deadline counts as a failure; so does a
-// run without any test. Only processes started here are ended here, by their group.
+// Always true: a file that ran no test, died, passed its deadline, or left processes running counts as
+// a failure; so does a run without any test. Only processes started here are ended here: a file's group,
+// and what else carries the file's mark.
 //
 // A file says what it needs in its first lines: `// serial` (runs while no other file does),
-// `// deadline 300` (seconds; tripled in the long mode).
+// `// deadline 300` (seconds; tripled in the long mode). Files with long deadlines begin first, so that
+// none of them runs alone at the end. With --minutes the time is shared out among the files; one that
+// is cut off at its share's end has failed only if it said so until then.
 //
 // Usage: node scripts/test.mjs [--long] [--no-setup] [--jobs N] [--minutes N] [--folder DIR] [PART-OF-A-FILE-NAME ...]
 
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { awaitLeftProcesses, MARK } from './left-processes.mjs'
 import { setup } from './setup.mjs'
 import { parseTap } from './tap.mjs'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 const DEADLINE_S = 180
 const OUTPUT_BYTES_MAX = 4 << 20
+/** For daemons that a test has told to end. */
+const LEFT_TIMEOUT_MS = 10_000
+/** For the last of the output of a file that has ended; who inherited its pipe may keep it open. */
+const OUTPUT_TIMEOUT_MS = 5000
 
 function parseArguments(args) {
   const options = { long: false, setup: true, jobs: 2, minutes: 0, folder: 'test', filters: [] }
@@ -46,23 +55,21 @@ function findFiles(folder, filters) {
     .map((path) => join(folder, path))
     .filter((path) => filters.length === 0 || filters.some((part) => path.includes(part)))
     .sort()
-  return files.map((path) => {
-    const head = readFileSync(join(ROOT, path), 'utf8').split('\n', 12)
-    const deadline = head
-      .map((line) => /^\/\/ deadline (\d+)$/.exec(line)?.[1])
-      .find((text) => text !== undefined)
-    return {
-      path,
-      serial: head.includes('// serial'),
-      deadlineS: deadline ? Number(deadline) : DEADLINE_S,
-      sizeBytes: statSync(join(ROOT, path)).size,
-    }
-  })
+  return files
+    .map((path) => {
+      const head = readFileSync(join(ROOT, path), 'utf8').split('\n', 12)
+      const deadline = head
+        .map((line) => /^\/\/ deadline (\d+)$/.exec(line)?.[1])
+        .find((text) => text !== undefined)
+      const deadlineS = deadline ? Number(deadline) : DEADLINE_S
+      return { path, serial: head.includes('// serial'), deadlineS }
+    })
+    .sort((a, b) => b.deadlineS - a.deadlineS)
 }
 
-function killGroup(child, signal) {
+function kill(pid, signal) {
   try {
-    process.kill(-child.pid, signal)
+    process.kill(pid, signal)
   } catch {
     // It has ended by itself.
   }
@@ -71,51 +78,62 @@ function killGroup(child, signal) {
 /** Ends of the running files, so that Ctrl-C leaves nothing behind. */
 const running = new Set()
 
-function runFile(file, options, lastMomentMs) {
-  return new Promise((resolve) => {
-    const startedMs = Date.now()
-    const limitMs = Math.max(
-      1000,
-      Math.min(file.deadlineS * 1000 * (options.long ? 3 : 1), lastMomentMs - startedMs),
-    )
-    const env = { ...process.env, NODE_NO_WARNINGS: '1', ...(options.long ? { UMBRA_LONG: '1' } : {}) }
-    const child = spawn(process.execPath, ['--import', 'tsx', file.path], {
-      cwd: ROOT,
-      env,
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    running.add(child)
-    let output = ''
-    const take = (chunk) => {
-      if (output.length < OUTPUT_BYTES_MAX) output += chunk
-    }
-    let late = false
-    // First a chance to tear down, then the end.
-    const term = setTimeout(() => {
-      late = true
-      killGroup(child, 'SIGTERM')
-      setTimeout(() => killGroup(child, 'SIGKILL'), 10_000).unref()
-    }, limitMs)
-    child.stdout.setEncoding('utf8').on('data', take)
-    child.stderr.setEncoding('utf8').on('data', take)
-    child.on('exit', (code, signal) => {
-      clearTimeout(term)
-      running.delete(child)
-      const tap = parseTap(output)
-      const seconds = (Date.now() - startedMs) / 1000
-      // The time limit of the whole run is no fault of the file that it cut off.
-      const outOfTime = late && Date.now() >= lastMomentMs
-      const trouble = late ? `no end after ${Math.round(limitMs / 1000)} s` : troubleOf(tap, code, signal)
-      resolve({ file, tap, output, trouble: outOfTime ? undefined : trouble, outOfTime, seconds })
-    })
+/** @param {number} endMs when the file's share of the whole run's time is over; Infinity: never */
+async function runFile(file, options, endMs) {
+  const startedMs = Date.now()
+  const deadlineMs = file.deadlineS * 1000 * (options.long ? 3 : 1)
+  const limitMs = Math.max(1000, Math.min(deadlineMs, endMs - startedMs))
+  const mark = `${process.pid}:${file.path}`
+  const env = { ...process.env, NODE_NO_WARNINGS: '1', [MARK]: mark }
+  if (options.long) env.UMBRA_LONG = '1'
+  const child = spawn(process.execPath, ['--import', 'tsx', file.path], {
+    cwd: ROOT,
+    env,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
+  running.add(child)
+  let output = ''
+  const take = (chunk) => {
+    if (output.length < OUTPUT_BYTES_MAX) output += chunk
+  }
+  child.stdout.setEncoding('utf8').on('data', take)
+  child.stderr.setEncoding('utf8').on('data', take)
+  let late = false
+  const term = setTimeout(() => {
+    late = true
+    // First a chance to tear down, for which its own children are left alone; then the end.
+    kill(child.pid, 'SIGTERM')
+    setTimeout(() => kill(-child.pid, 'SIGKILL'), 10_000).unref()
+  }, limitMs)
+  const closed = once(child, 'close')
+  const [code, signal] = await once(child, 'exit')
+  await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, OUTPUT_TIMEOUT_MS).unref())])
+  clearTimeout(term)
+  const left = await awaitLeftProcesses(mark, late ? 0 : LEFT_TIMEOUT_MS)
+  for (const { pid } of left) kill(pid, 'SIGKILL')
+  running.delete(child)
+  const seconds = (Date.now() - startedMs) / 1000
+  const ending = { code, signal, left, lateAfterS: late ? Math.round(limitMs / 1000) : 0 }
+  // The time limit of the whole run is no fault of the file that it cut off.
+  const outOfTime = late && limitMs < deadlineMs
+  const tap = parseTap(output)
+  const trouble = outOfTime ? troubleOfPart(tap, output) : troubleOf(tap, ending)
+  return { file, tap, output, trouble, outOfTime, seconds }
+}
+
+/** Of a file that was cut off: its assertions that failed, in a test that did not come to its end. */
+function troubleOfPart(tap, output) {
+  return tap.failed === 0 && /^ +not ok /m.test(output) ? 'failed before its time was over' : undefined
 }
 
 /** Why a file counts as failed beside its failed tests; undefined: it does not. */
-function troubleOf(tap, code, signal) {
+function troubleOf(tap, { code, signal, left, lateAfterS }) {
+  if (lateAfterS > 0) return `no end after ${lateAfterS} s`
   if (signal) return `ended by ${signal}`
   if (code !== 0 && tap.failed === 0) return `exit code ${code}`
+  if (left.length > 0)
+    return `left running: ${left.map(({ pid, command }) => `${pid} ${command}`).join('; ')}`
   return tap.passed + tap.failed + tap.skips.length === 0 ? 'ran no test' : undefined
 }
 
@@ -134,8 +152,10 @@ async function runAll(files, options) {
   const waiting = files.filter((file) => !file.serial)
   const work = async () => {
     for (let file = waiting.shift(); file; file = waiting.shift()) {
-      if (Date.now() >= lastMomentMs) return
-      const result = await runFile(file, options, lastMomentMs)
+      const nowMs = Date.now()
+      if (nowMs >= lastMomentMs) return
+      const turns = Math.ceil((waiting.length + 1) / options.jobs)
+      const result = await runFile(file, options, nowMs + (lastMomentMs - nowMs) / turns)
       report(result)
       results.push(result)
     }
@@ -153,7 +173,7 @@ async function main() {
   const files = findFiles(options.folder, options.filters)
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.on(signal, () => {
-      for (const child of running) killGroup(child, 'SIGTERM')
+      for (const child of running) kill(-child.pid, 'SIGTERM')
       setTimeout(() => process.exit(1), 5000)
     })
   }

@@ -1,12 +1,19 @@
 // The suite's runner, proved on planted files: what it counts, what it calls a failure, how it ends.
+// deadline 240
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { parseTap } from '../../scripts/tap.mjs'
 
-function runPlanted(files: Record<string, string>): { status: number | null; output: string; last: string } {
+interface Outcome {
+  readonly status: number | null
+  readonly output: string
+  readonly last: string
+}
+
+function runPlanted(files: Record<string, string>, options: readonly string[] = []): Outcome {
   // Inside the project, where the tests' packages are found, but out of the suite's own folder.
   mkdirSync('dist', { recursive: true })
   const folder = mkdtempSync(join('dist', 'planted-'))
@@ -14,10 +21,8 @@ function runPlanted(files: Record<string, string>): { status: number | null; out
     for (const [name, text] of Object.entries(files)) {
       writeFileSync(join(folder, name), text)
     }
-    const result = spawnSync(process.execPath, ['scripts/test.mjs', '--no-setup', '--folder', folder], {
-      encoding: 'utf8',
-      timeout: 60_000,
-    })
+    const args = ['scripts/test.mjs', '--no-setup', '--folder', folder, ...options]
+    const result = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 120_000 })
     const output = result.stdout + result.stderr
     return { status: result.status, output, last: output.trimEnd().split('\n').at(-1) ?? '' }
   } finally {
@@ -25,9 +30,11 @@ function runPlanted(files: Record<string, string>): { status: number | null; out
   }
 }
 
+/** The suite may run beside other loads: brittle's own 30 s are too few. */
+const LIMIT = { timeout: 170_000 }
 const HEAD = "import test from 'brittle'\n"
 
-test('the runner counts tests over files and succeeds', (t) => {
+test('the runner counts tests over files and succeeds', LIMIT, (t) => {
   const { status, last, output } = runPlanted({
     'a.test.ts': `${HEAD}test('one', (t) => t.pass())\ntest('two', (t) => t.pass())\n`,
     'b.test.ts': `${HEAD}test.skip('three', () => {})\ntest('four', (t) => { t.comment('SKIP no moon') })\n`,
@@ -38,22 +45,58 @@ test('the runner counts tests over files and succeeds', (t) => {
   t.ok(output.includes('no moon'), 'the reason of a skip is told')
 })
 
-test('the runner fails on a failing test, a dying file, a file without tests and a hanging one', (t) => {
-  const planted = {
-    'a failing test': `${HEAD}test('one', (t) => t.is(1, 2, 'planted'))\n`,
-    'a file that dies': `${HEAD}test('one', (t) => t.pass())\nsetImmediate(() => process.exit(3))\n`,
-    'a file that throws': `${HEAD}throw new Error('planted')\n`,
-    'a file without tests': 'export {}\n',
-    'a file that hangs': `// deadline 1\n${HEAD}test('one', async (t) => { setInterval(() => {}, 9); await new Promise(() => {}) })\n`,
-  }
-  for (const [name, text] of Object.entries(planted)) {
-    const { status, last } = runPlanted({ 'a.test.ts': text })
-    t.is(status, 1, name)
-    t.ok(/^\d+ passed, 1 failed, 0 skipped$/.test(last), `${name}: ${last}`)
-  }
+test(
+  'the runner fails on a failing test, a dying file, a file without tests and a hanging one',
+  LIMIT,
+  (t) => {
+    const planted = {
+      'a failing test': `${HEAD}test('one', (t) => t.is(1, 2, 'planted'))\n`,
+      'a file that dies': `${HEAD}test('one', (t) => t.pass())\nsetImmediate(() => process.exit(3))\n`,
+      'a file that throws': `${HEAD}throw new Error('planted')\n`,
+      'a file without tests': 'export {}\n',
+      'a file that hangs': `// deadline 1\n${HEAD}test('one', async (t) => { setInterval(() => {}, 9); await new Promise(() => {}) })\n`,
+    }
+    for (const [name, text] of Object.entries(planted)) {
+      const { status, last } = runPlanted({ 'a.test.ts': text })
+      t.is(status, 1, name)
+      t.ok(/^\d+ passed, 1 failed, 0 skipped$/.test(last), `${name}: ${last}`)
+    }
+  },
+)
+
+test('the runner fails on a process left running, and ends it', LIMIT, (t) => {
+  const { status, last, output } = runPlanted({
+    'a.test.ts': `import { spawn } from 'node:child_process'\n${HEAD}test('one', (t) => {
+  const child = spawn('sleep', ['1000'], { detached: true, stdio: 'ignore' })
+  t.comment('planted ' + child.pid)
+  child.unref()
+})\n`,
+  })
+
+  t.is(status, 1)
+  t.is(last, '1 passed, 1 failed, 0 skipped')
+  t.ok(/left running: \d+ sleep 1000/.test(output), output)
+  const pid = /# planted (\d+)/.exec(output)?.[1]
+  t.ok(pid && !existsSync(`/proc/${pid}/exe`), 'it is gone')
 })
 
-test('the runner fails when nothing matches', (t) => {
+test('the runner shares out the time, and hears what failed before a file was cut off', LIMIT, (t) => {
+  const hanging = 'setInterval(() => {}, 9); await new Promise(() => {}) })\n'
+  const sound = `${HEAD}test('one', async (t) => { t.pass(); ${hanging}`
+  const failing = `${HEAD}test('one', async (t) => { t.is(1, 2, 'planted'); ${hanging}`
+  const options = ['--minutes', '0.3', '--jobs', '1']
+  const short = `${HEAD}test('short', (t) => t.pass())\n`
+  const good = runPlanted({ 'a.test.ts': sound, 'b.test.ts': short }, options)
+  const bad = runPlanted({ 'a.test.ts': failing, 'b.test.ts': short }, options)
+
+  t.is(good.last, '1 passed, 0 failed, 0 skipped', 'the file after the one that was cut off had its time')
+  t.ok(good.output.includes('cut off by the time limit'))
+  t.is(good.status, 0)
+  t.is(bad.last, '1 passed, 1 failed, 0 skipped')
+  t.is(bad.status, 1)
+})
+
+test('the runner fails when nothing matches', LIMIT, (t) => {
   const { status, last } = runPlanted({})
 
   t.is(status, 1)
