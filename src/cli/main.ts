@@ -26,6 +26,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   apply: async () => (await import('./commands/apply.ts')).applyCommand(),
   backup: async () => (await import('./commands/backup.ts')).backupCommand(),
   restore: async () => (await import('./commands/restore.ts')).restoreCommand(),
+  verify: async () => (await import('./commands/verify.ts')).verifyCommand(),
   prune: async () => (await import('./commands/prune.ts')).pruneCommand(),
   consolidate: async () => (await import('./commands/consolidate.ts')).consolidateCommand(),
   shadow: async () => (await import('./commands/shadow.ts')).shadowCommand(),

@@ -1,4 +1,5 @@
-// umbra status: what a volume is and who serves it; without VOLUME, every volume that is served.
+// umbra status: what a volume is and who serves it, or what a repository holds; without either, every volume
+// that is served.
 
 import { Command } from 'commander'
 import { formatSize } from '../../base/units.ts'
@@ -6,17 +7,24 @@ import { ControlClient } from '../../daemon/control-client.ts'
 import { statusRequest, type VolumeStatus } from '../../daemon/control-protocol.ts'
 import { openControl } from '../../daemon/open-control.ts'
 import { listSockets } from '../../daemon/runtime-folder.ts'
+import { Repository } from '../../shadow/repository/repository.ts'
+import { repositoryStatus } from '../../shadow/repository/repository-status.ts'
 import { dateText, type JsonOption, listText, printResult, tableText } from '../output.ts'
 import { policyText } from '../policy-options.ts'
+import { isRepository, repositoryText } from '../repository-text.ts'
 
 export function statusCommand(): Command {
   return new Command('status')
-    .description('show a volume, or every volume that is served')
-    .argument('[VOLUME]', 'volume file or mount point')
+    .description('show a volume, a repository of backups, or every volume that is served')
+    .argument('[VOLUME]', 'volume file, mount point, or folder of a repository')
     .option('--json', 'print as JSON')
     .action(async (argument: string | undefined, options: JsonOption) => {
       if (argument === undefined) {
         printResult(options, await allServed(), servedText)
+        return
+      }
+      if (isRepository(argument)) {
+        printResult(options, repositoryStatus(Repository.open(argument)), repositoryText)
         return
       }
       await using control = await openControl(argument, { write: false })
