@@ -3,7 +3,7 @@ import { UmbraError } from '../../src/base/errors.ts'
 import type { FuseDispatcherOptions } from '../../src/fuse/dispatch.ts'
 import { IOCTL } from '../../src/fuse/handle-ioctl.ts'
 import { LiveTree } from '../../src/fuse/live-tree.ts'
-import { INIT_HIGH, INIT_LOW, OPCODE } from '../../src/fuse/protocol.ts'
+import { INIT_HIGH, INIT_LOW, OPCODE, WRITE } from '../../src/fuse/protocol.ts'
 import { MemoryFileSystem } from './memory-file-system.ts'
 import { body, entryOf, type Part, Session } from './session.ts'
 
@@ -305,14 +305,20 @@ test('suid, sgid and capabilities go with writes as KILLPRIV_V2 demands', (t) =>
   t.is(inode.mode & 0o7777, 0o4755, 'ACL_KILL_SGID')
 })
 
-test("times of writes: ours when written through, the kernel's when from its cache", (t) => {
-  const { session, fileSystem } = started()
-  const { nodeId } = create(session, 'file')
-  const before = fileSystem.inode(nodeId).mtime
-  session.ask('WRITE', { nodeId }, 0n, 0n, 1, 1, 0n, 0, 0, Buffer.of(1))
-  t.alike(fileSystem.inode(nodeId).mtime, before)
-  session.ask('WRITE', { nodeId }, 0n, 0n, 1, 0, 0n, 0, 0, Buffer.of(1))
-  t.unlike(fileSystem.inode(nodeId).mtime, before)
+test("times of writes: the kernel's where it keeps a write-back cache, else ours, of mapped pages too", (t) => {
+  for (const timesFromKernel of [true, false]) {
+    const fileSystem = new MemoryFileSystem()
+    const session = new Session({ operations: new LiveTree(fileSystem, { timesFromKernel }) })
+    init(session)
+    const { nodeId } = create(session, 'file')
+    for (const flags of [WRITE.CACHE, 0]) {
+      const before = fileSystem.inode(nodeId).mtime
+      session.ask('WRITE', { nodeId }, 0n, 0n, 1, flags, 0n, 0, 0, Buffer.of(1))
+      const comment = `flags ${flags}, ${timesFromKernel ? 'write-back' : 'write-through'}`
+      if (timesFromKernel) t.alike(fileSystem.inode(nodeId).mtime, before, comment)
+      else t.unlike(fileSystem.inode(nodeId).mtime, before, comment)
+    }
+  }
 })
 
 test('a default ACL takes the place of the umask', (t) => {
