@@ -122,7 +122,7 @@ async function differingBytes(one: string, other: string): Promise<number> {
   return stdout.split('\n').filter((line) => line !== '').length
 }
 
-test('a flipped bit anywhere: an error in one line, or the right bytes', NEEDS, async (t) => {
+test('row 32: a flipped bit anywhere: an error in one line, or the right bytes', NEEDS, async (t) => {
   const seed = chosenSeed(t)
   const random = new Random(seed)
   const sample = await makeSample(t, seed)

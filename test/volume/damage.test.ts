@@ -186,7 +186,7 @@ test('a sound volume is exercised without any error', LIMIT, async (t) => {
   t.ok(sound.metadataBlocks.length > 20, `${sound.metadataBlocks.length} blocks of metadata`)
 })
 
-test('bits flipped in metadata give coded errors or the right data', LIMIT, async (t) => {
+test('row 32: bits flipped in metadata give coded errors or the right data', LIMIT, async (t) => {
   const random = new Random(chosenSeed(t))
   const sound = await makeSound()
   const flipsPerBlock = isLong ? 200 : 6
