@@ -62,21 +62,11 @@ function removeSome(path: string, remove: (...args: unknown[]) => unknown): void
   }
 }
 
-const dist = (path: string): string =>
-  new URL(`../../dist/shadow/repository/${path}.js`, import.meta.url).href
-const { Repository } = (await import(
-  dist('repository')
-)) as typeof import('../../src/shadow/repository/repository.ts')
-const { consolidate } = (await import(
-  dist('consolidate')
-)) as typeof import('../../src/shadow/repository/consolidate.ts')
-const { prune } = (await import(dist('prune'))) as typeof import('../../src/shadow/repository/prune.ts')
-const { planRetention } = (await import(
-  dist('retention')
-)) as typeof import('../../src/shadow/repository/retention.ts')
-const { Calendar } = (await import(
-  dist('calendar-period')
-)) as typeof import('../../src/shadow/repository/calendar-period.ts')
+const { Repository } = await import('../../src/shadow/repository/repository.ts')
+const { consolidate } = await import('../../src/shadow/repository/consolidate.ts')
+const { prune } = await import('../../src/shadow/repository/prune.ts')
+const { planRetention } = await import('../../src/shadow/repository/retention.ts')
+const { Calendar } = await import('../../src/shadow/repository/calendar-period.ts')
 
 isArmed = true
 const repository = Repository.open(task.repository)

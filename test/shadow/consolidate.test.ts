@@ -6,29 +6,18 @@ import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import type { UmbraError } from '../../src/base/errors.ts'
-import { importToRaw } from '../../src/image/import.ts'
 import { consolidate } from '../../src/shadow/repository/consolidate.ts'
 import { Repository } from '../../src/shadow/repository/repository.ts'
-import { restoreChain } from '../../src/shadow/repository/restore-images.ts'
-import type { BackupResult } from '../../src/shadow/requester/backup.ts'
 import { e2fsck } from '../support/e2fsck.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
-import { backupLab, LabWriter, sha256Of } from './backup-lab.ts'
+import { backupLab, LabWriter } from './backup-lab.ts'
+import { type Saved, savedOf, wrongRestores } from './care-judge.ts'
 import { runCare } from './care-run.ts'
-import { replayComponent, treeText } from './component-replay.ts'
 
 const NEEDS = requires('/dev/fuse', 'root', 'qemu-img')
-
-interface Saved {
-  readonly id: string
-  /** Digest of the volume's image. */
-  readonly digest: string
-  /** What the component's folder held. */
-  readonly tree: string
-}
 
 interface Scene {
   readonly repository: string
@@ -58,43 +47,18 @@ async function scene(t: Assertion): Promise<Scene> {
   for (const [i, type] of (['full', 'incremental', 'incremental', 'differential'] as const).entries()) {
     await run('sh', ['-c', `cd ${data} && ${CHANGES[i]}`])
     const result = await lab.backup({ type, images: true, components: 'all' })
-    saved.push({ id: result.manifest.id, digest: await digestOf(result), tree: treeText(data) })
+    saved.push(await savedOf(result, data))
   }
   return { repository: lab.repository, data, saved }
 }
 
-async function digestOf({ folder, manifest }: Pick<BackupResult, 'folder' | 'manifest'>): Promise<string> {
-  const raw = join(folder, '..', 'reference.img')
-  await run('qemu-img', ['convert', '-O', 'raw', join(folder, manifest.images[0]?.file ?? ''), raw])
-  const digest = sha256Of(raw)
-  rmSync(raw)
-  return digest
-}
-
-/** Every backup of the scene that is there, by our chain and by qemu-img's. */
 async function checkAll(
   t: Assertion,
   { saved, data }: Scene,
   folder: string,
   comment: string,
 ): Promise<void> {
-  const scratch = tempFolder(t)
-  const repository = Repository.open(folder)
-  const wrong: string[] = []
-  for (const { id, digest, tree } of saved) {
-    const entry = repository.list().find((candidate) => candidate.id === id)
-    if (!entry) continue
-    if (entry.problem) throw entry.problem
-    const raw = join(scratch, `${id}.img`)
-    await importToRaw(restoreChain(repository, { backup: id }).paths, raw)
-    if (sha256Of(raw) !== digest) wrong.push(`${id}: our image`)
-    if ((await digestOf(entry)) !== digest) wrong.push(`${id}: qemu-img's`)
-    const target = join(scratch, id)
-    replayComponent(repository, id, data, target)
-    if (treeText(target) !== tree) wrong.push(`${id}: files\n${treeText(target)}\nexpected\n${tree}`)
-  }
-  rmSync(scratch, { recursive: true })
-  t.alike(wrong, [], comment)
+  t.alike(await wrongRestores(t, saved, data, folder), [], comment)
 }
 
 test('an incremental becomes a full in its place, and what builds on it stays good', NEEDS, async (t) => {
