@@ -141,9 +141,9 @@ export class MariadbServer {
     await run('mariadb', [...this.#where, '--binary-mode'], { input: sql, timeoutMs: 120_000 })
   }
 
-  /** What mariadb-check says of all tables, but for those that are well. */
-  async check(): Promise<string[]> {
-    const words = [...this.#where, '--all-databases', '--check', '--extended']
+  /** What mariadb-check says of tables, but for those that are well. */
+  async check(what: readonly string[]): Promise<string[]> {
+    const words = [...this.#where, '--check', '--extended', ...what]
     const { stdout } = await run('mariadb-check', words, { check: false, timeoutMs: 120_000 })
     const lines = stdout.split('\n').filter((line) => line !== '')
     if (lines.length === 0) throw new Error('mariadb-check said nothing')

@@ -68,7 +68,14 @@ async function startTransfers(server: MariadbServer): Promise<Ledger> {
 }
 
 /** Starts a server on restored files and judges it. */
-async function judge(t: Assertion, data: string, ledger: Ledger, point: Point, what: string): Promise<void> {
+async function judge(
+  t: Assertion,
+  data: string,
+  ledger: Ledger,
+  point: Point,
+  what: string,
+  isCrash = false,
+): Promise<void> {
   const server = await MariadbServer.start(t, data, ['--log-bin=mysql-bin'])
   const keys = await server.query('SELECT k FROM lab.ledger')
   t.alike(ledger.judge(keys, point.window), [], `${what}: the ledger's ${keys.length} rows are exact`)
@@ -77,7 +84,9 @@ async function judge(t: Assertion, data: string, ledger: Ledger, point: Point, w
     [String(100 * ROWS)],
     `${what}: no transfer is cut`,
   )
-  t.alike(await server.check(), [], `${what}: mariadb-check finds nothing`)
+  // After a crash only engines that recover by themselves are whole: what the writer is for.
+  const found = await server.check(isCrash ? ['lab', 'ledger', 'pairs'] : ['--all-databases'])
+  t.alike(found, [], `${what}: mariadb-check finds nothing`)
   t.is(await server.stop(), 0, `${what}: the server ends in order`)
 }
 
@@ -115,10 +124,15 @@ test('row 65: full, incremental and differential backups of MariaDB under load',
   const sizeOf = (point: Point): number => componentOf(point, 'databases').bytes
   for (const point of points.filter(({ type }) => type !== 'full' && type !== 'copy'))
     t.ok(sizeOf(point) < sizeOf(full) / 2, `${point.id} is small: ${sizeOf(point)} of ${sizeOf(full)} bytes`)
-  const chosen = isLong ? points : points.filter((_, index) => [5, 10, 11].includes(index))
+  const chosen = isLong ? points : points.filter((_, index) => index >= 10)
   for (const point of chosen) {
     const rebuilt = lab.at(`${point.id}.files`)
-    rebuildFiles(lab.repository, point.id, 'databases', { [data]: rebuilt })
+    // One by a judge of its own, the others by the command.
+    if (point === chosen[0]) rebuildFiles(lab.repository, point.id, 'databases', { [data]: rebuilt })
+    else {
+      const restored = await lab.restore(point.id, 'MariaDB', { [data]: rebuilt })
+      t.is(restored.code, 0, `${point.id} is restored ${restored.stderr}`)
+    }
     const image = join(await lab.imageOf(point), 'my')
     t.alike(
       await treeDifferences(image, rebuilt, EXCLUDES),
@@ -129,5 +143,5 @@ test('row 65: full, incremental and differential backups of MariaDB under load',
   }
   const copy = lab.at('crash')
   await run('cp', ['-a', join(await lab.imageOf(crash), 'my'), copy], { timeoutMs: 120_000 })
-  await judge(t, copy, ledger, crash, 'without writers')
+  await judge(t, copy, ledger, crash, 'without writers', true)
 })

@@ -13,7 +13,7 @@ import type { BackupType } from '../../src/shadow/documents/vocabulary.ts'
 import { mountLoop } from '../support/loop.ts'
 import { type RunResult, run, until } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
-import { mountVolume, umbra } from '../support/umbra.ts'
+import { mountVolume, umbra, umbraJson } from '../support/umbra.ts'
 
 /** Around a cut, in milliseconds of the clock: what was acknowledged before is in, what was sent after is not. */
 export interface Window {
@@ -62,6 +62,15 @@ export interface ServerLab {
   backup(type: BackupType, options?: readonly string[]): Promise<Point>
   /** A backup that may fail. */
   tryBackup(type: BackupType, options?: readonly string[]): Promise<RunResult>
+  /** Component files of a backup, into other folders; `moved` from old to new. */
+  restore(
+    id: string,
+    components: string,
+    moved: Readonly<Record<string, string>>,
+    options?: readonly string[],
+  ): Promise<RunResult>
+  /** Names of the volume's snapshots. */
+  snapshots(): Promise<string[]>
   /** The volume at a point as files, read-only, from its block images. */
   imageOf(point: Point): Promise<string>
 }
@@ -71,6 +80,26 @@ export function componentOf(point: Point, name: string): ToldComponent {
   const found = point.writers.flatMap(({ components }) => components).find((own) => own.name === name)
   if (!found) throw new Error(`${point.id} has no component ${name}: ${JSON.stringify(point)}`)
   return found
+}
+
+/** A script writer that does something at an event, frozen after all servers and thawed before them. */
+export function accident(lab: ServerLab, event: string, script: string): Promise<void> {
+  const path = join(lab.mountPoint, 'accident')
+  if (!existsSync(path)) mkdirSync(path)
+  return lab.addWriter('accident', {
+    kind: 'script',
+    name: 'Accident',
+    freezeLevel: 'system',
+    components: [{ name: 'nothing', files: [{ path }] }],
+    commands: { [event]: ['/bin/sh', '-c', script] },
+  })
+}
+
+/** For accident(): kills the process of a configured writer, a sibling of the one that runs the script. */
+export function killWriter(name: string): string {
+  return `c=$(ps -o ppid= -p $PPID | tr -d ' ')
+p=$(ps -o pid=,args= --ppid "$c" | awk '/umbra writer: ${name}$/ { print $1 }')
+kill -9 "$p"`
 }
 
 /** For people: what a backup cost. */
@@ -114,6 +143,15 @@ export async function serverLab(t: Assertion, size: string): Promise<ServerLab> 
     },
     tryBackup: (type, options = COMPLETE) =>
       umbra(words(lab, type, options), { check: false, timeoutMs: 120_000 }),
+    restore(id, components, moved, options = []) {
+      const folders = Object.entries(moved).flatMap(([from, to]) => ['--to-folder', `${from}=${to}`])
+      const where = ['restore', repository, id, '--components', components, ...folders, ...options]
+      return umbra([...where, '--json'], { check: false, timeoutMs: 120_000 })
+    },
+    async snapshots() {
+      const listed = await umbraJson<{ name: string }[]>(['snapshot', 'list', volume])
+      return listed.map(({ name }) => name)
+    },
     async imageOf(point) {
       const image = at(`${point.id}.img`)
       await umbra(['restore', repository, point.id, '--to', image, '--as', 'raw'], { timeoutMs: 120_000 })

@@ -32,7 +32,10 @@ export function rollForwardIn(restoreOptions: string | undefined): RollForward |
   const point = /^Partial:(.+)$/is.exec(wish)?.[1]?.trim()
   if (point === undefined) return { to: 'end' }
   if (/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(point)) return { to: 'lsn', point }
-  if (/^\d{4}-\d\d-\d\d[ T][\d:.]+ ?(?:Z|[A-Za-z/_]+|[+-][\d:]+)?$/.test(point)) return { to: 'time', point }
+  if (/^\d{4}-\d\d-\d\d[ T][\d:.]+ ?(?:Z|[A-Za-z/_]+|[+-][\d:]+)?$/.test(point)) {
+    // While it reads its settings the server knows no time zones by name, not even Z.
+    return { to: 'time', point: point.replace('T', ' ').replace(/ ?Z$/, '+00') }
+  }
   throw new UmbraError('INVALID_ARGUMENT', `Neither a time nor a position in the log: ${point}`)
 }
 
