@@ -36,7 +36,7 @@ export async function measureHolds(
   return { heldMs: of('heldMs'), flushMs: of('flushMs'), totalMs: of('totalMs') }
 }
 
-function percentiles(values: readonly number[]): Percentiles {
+export function percentiles(values: readonly number[]): Percentiles {
   const sorted = [...values].sort((a, b) => a - b)
   const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? 0
   return { p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 }
