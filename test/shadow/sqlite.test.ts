@@ -5,15 +5,7 @@
 // deadline 300
 
 import { randomBytes } from 'node:crypto'
-import {
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs'
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import { EXIT_CODES } from '../../src/cli/exit-codes.ts'
@@ -164,30 +156,31 @@ test('a restored database does not get the log of the one that it replaces', asy
   t.timeout(280_000)
   const lab = await sqliteLab(t)
   const ledger = new Ledger()
-  const program = await startProgram(t, join(lab.dir, 'one.db'), 'wal')
-  ledger.add('0', (key) => program.insert(key))
+  const before = await startProgram(t, join(lab.dir, 'one.db'), 'wal')
+  ledger.add('0', (key) => before.insert(key))
   const full = await lab.backup('full')
-  const incremental = await lab.backup('incremental')
   await ledger.stop()
-  await program.kill()
-  t.ok(existsSync(join(lab.dir, 'one.db-wal')), 'a log is left, as after a power cut')
+  await before.stop()
+  t.absent(existsSync(join(lab.dir, 'one.db-wal')), 'the last program has taken the log with it')
+  const incremental = await lab.backup('incremental')
+  // Holds no log, and no word of one that was deleted.
+  const copy = await lab.backup('copy')
+  const later = await startProgram(t, join(lab.dir, 'one.db'), 'wal')
+  for (let i = 0; i < 20; i++) await later.insert(`later-${i}`)
+  await later.kill()
+  t.ok(existsSync(join(lab.dir, 'one.db-wal')), 'a later log is left, as after a power cut')
   const ledgers = new Map([['one.db', ledger]])
-  for (const point of [full, incremental]) {
-    const stale = lab.at(`stale-${point.type}`)
-    cpSync(lab.dir, stale, { recursive: true })
-    const wal = join(stale, 'one.db-wal')
-    // Not in the backup: nothing but the writer knows that it must go.
-    writeFileSync(join(stale, 'one.db-journal'), readFileSync(wal))
-    await restore(lab, point, `stale-${point.type}`)
-    t.alike(
-      readdirSync(stale).filter((name) => /before-restore|journal/.test(name)),
-      [],
-      'nothing stays beside it',
-    )
-    await judge(t, `${point.type} over a later one`, stale, ledgers, point.window)
+  for (const point of [full, incremental, copy]) {
+    const name = `stale-${point.type}`
+    cpSync(lab.dir, lab.at(name), { recursive: true })
+    await restore(lab, point, name)
+    const aside = readdirSync(lab.at(name)).filter((file) => file.includes('before-restore'))
+    t.alike(aside, [], 'nothing stays beside it')
+    await judge(t, `${point.type} over a later one`, lab.at(name), ledgers, point.window)
   }
-  await umbra(['restore', lab.repository, incremental.id, '--all-components'])
-  await judge(t, 'in place', lab.dir, ledgers, incremental.window)
+  await umbra(['restore', lab.repository, copy.id, '--all-components'])
+  cpSync(lab.dir, lab.at('in-place'), { recursive: true })
+  await judge(t, 'in place', lab.at('in-place'), ledgers, copy.window)
 })
 
 /** The judge itself sees what it is to see. */
