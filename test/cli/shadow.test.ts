@@ -1,5 +1,5 @@
 // umbra shadow as a person uses it: the real command, real mounts, the coordinator's process, hooks as writers.
-// deadline 400
+// deadline 600
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'

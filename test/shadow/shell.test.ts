@@ -2,10 +2,12 @@
 // the test: what follows what, what a failure leaves.
 
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import { hasCode, UmbraError } from '../../src/base/errors.ts'
 import type { ShadowProperties } from '../../src/shadow/coordinator/requester-session.ts'
 import { Aliases, shadowAliases } from '../../src/shadow/requester/shadow-shell/aliases.ts'
+import { loadDocuments } from '../../src/shadow/requester/shadow-shell/document-folder.ts'
 import { parseCommand } from '../../src/shadow/requester/shadow-shell/parse-command.ts'
 import { runScript } from '../../src/shadow/requester/shadow-shell/run-script.ts'
 import { wordsOf } from '../../src/shadow/requester/shadow-shell/script-line.ts'
@@ -17,7 +19,9 @@ import {
   type ShadowStore,
 } from '../../src/shadow/requester/shadow-shell/shadow-store.ts'
 import { NOT_APPLICABLE, VERBS } from '../../src/shadow/requester/shadow-shell/shell-command.ts'
-import { openLab, ScriptedWriter } from './coordinator-lab.ts'
+import type { MetadataBuilder } from '../../src/shadow/writers/metadata-builder.ts'
+import { tempFolder } from '../support/temp.ts'
+import { openLab, ScriptedWriter, vetoes } from './coordinator-lab.ts'
 
 function codeOf(work: () => unknown): string {
   try {
@@ -277,7 +281,8 @@ async function openShell(t: Assertion, writers: ScriptedWriter[]) {
     store: new ListStore([]),
     volumes: {
       find: async (volume) => ({ volumeUuid: volume, volumePath: volume, mountPoint: null }),
-      volumeAt: async () => null,
+      volumeAt: async (path) =>
+        path.startsWith('/srv/w') ? { volumeUuid: '/a', volumePath: '/a', mountPoint: null } : null,
       points: async () => [],
       openSnapshot: () => Promise.reject(new Error('not asked for')),
       deleteBookmark: async () => {},
@@ -364,6 +369,43 @@ test('row 80: writers of a backup hear of its end; of one that failed, of its sh
     t.is(events.includes('backup-complete'), told, script)
     t.is(events.at(-1), 'backup-shutdown', script)
   }
+})
+
+test('row 80: documents are saved, loaded, and lead a restore: PreRestore, the files, PostRestore', async (t) => {
+  const always = (builder: MetadataBuilder) =>
+    void builder.setRestoreMethod('custom', { writerRestore: 'always' })
+  const here = new ScriptedWriter('w', always)
+  const elsewhere = new ScriptedWriter('elsewhere', always)
+  const { script, lab, ran } = await openShell(t, [here, elsewhere])
+  const folder = join(tempFolder(t), 'documents')
+  const backup = `set metadata ${folder}\nwriter verify w\nwriter verify w:data\nbegin backup\nadd volume /a\ncreate`
+  await script(`${backup}\nend backup`)
+  const { components, metadata } = loadDocuments(folder)
+  t.alike(
+    components.writers.map(({ name }) => name),
+    ['w'],
+    'what lies on no volume of the set is not taken',
+  )
+  t.is(components.writers[0]?.components[0]?.backupSucceeded, true)
+  t.is(metadata.length, 2)
+  t.ok(elsewhere.events.includes('freeze'), 'yet every writer is frozen')
+  const missing = await script('writer verify elsewhere\nadd volume /a\ncreate').catch((thrown) => thrown)
+  t.ok(missing.message.includes('none of its components is taken'), missing.message)
+  here.requests.length = 0
+  await script(`load metadata ${folder}\nsimulate restore`)
+  t.alike(here.events, [], 'simulating tells nobody')
+  await script(`load metadata ${folder}\nbegin restore\nexec bring-back\nend restore`)
+  t.alike(here.events, ['pre-restore', 'post-restore'])
+  t.is(here.requests.at(-1)?.components[0]?.fileRestoreStatus, 'all')
+  t.ok(ran.at(-1)?.startsWith('bring-back'))
+  here.requests.length = 0
+  const excluded = `load metadata ${folder}\nwriter exclude w:data\nbegin restore\nend restore`
+  await script(excluded)
+  t.alike(here.events, [], 'what is left out is not told')
+  here.on['pre-restore'] = vetoes
+  const vetoed = await script(`load metadata ${folder}\nbegin restore\nend restore`).catch((thrown) => thrown)
+  t.ok(hasCode(vetoed, 'WRITER_FAILED') && vetoed.message.startsWith('s.dsh:2: '), vetoed.message)
+  t.is(lab.coordinator.sessionCount, 0, 'no session is left')
 })
 
 test('row 80: every verb of diskshadow, vssadmin and vshadow has its row in the document', (t) => {
