@@ -112,6 +112,10 @@ export class MariadbServer {
     return this.#said
   }
 
+  get pid(): number {
+    return this.#process.pid as number
+  }
+
   get isRunning(): boolean {
     return this.#process.exitCode === null && this.#process.signalCode === null
   }

@@ -3,13 +3,24 @@
 
 // deadline 600
 
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import type { BackupType } from '../../src/shadow/documents/vocabulary.ts'
-import { run } from '../support/run.ts'
-import { initMariadb, MariadbServer, needsMariadb } from './mariadb-server.ts'
+import { run, until } from '../support/run.ts'
+import { umbra } from '../support/umbra.ts'
+import { initMariadb, MariadbServer, needsMariadb, ownFolder } from './mariadb-server.ts'
 import { rebuildFiles } from './rebuild-files.ts'
-import { componentOf, Ledger, type Point, serverLab, timesText, treeDifferences } from './server-lab.ts'
+import {
+  accident,
+  componentOf,
+  killWriter,
+  Ledger,
+  type Point,
+  serverLab,
+  timesText,
+  treeDifferences,
+} from './server-lab.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
 const NEEDS = { ...needsMariadb(), timeout: 590_000 }
@@ -26,14 +37,19 @@ async function stage(
   const lab = await serverLab(t, '2G')
   const data = join(lab.mountPoint, 'my')
   await initMariadb(data)
+  const server = await startFilled(t, data, settings)
+  await lab.addWriter('main', { kind: 'mariadb', dataFolder: data, client: server.client, ...configuration })
+  return { lab, data, server }
+}
+
+async function startFilled(t: Assertion, data: string, settings: readonly string[]): Promise<MariadbServer> {
   const server = await MariadbServer.start(t, data, settings)
   await server.query(`CREATE DATABASE lab; USE lab;
     CREATE TABLE ledger (k VARCHAR(40) PRIMARY KEY) ENGINE=InnoDB;
     CREATE TABLE notes (k VARCHAR(40), KEY (k)) ENGINE=Aria TRANSACTIONAL=0;
     CREATE TABLE old (k VARCHAR(40), KEY (k)) ENGINE=MyISAM;
     CREATE TABLE pairs (id INT PRIMARY KEY, v INT NOT NULL, filler CHAR(60) NOT NULL) ENGINE=InnoDB;`)
-  await lab.addWriter('main', { kind: 'mariadb', dataFolder: data, client: server.client, ...configuration })
-  return { lab, data, server }
+  return server
 }
 
 /** Each line in the ledger is a transaction; two workers more keep the tables of other engines busy. */
@@ -144,4 +160,115 @@ test('row 65: full, incremental and differential backups of MariaDB under load',
   const copy = lab.at('crash')
   await run('cp', ['-a', join(await lab.imageOf(crash), 'my'), copy], { timeoutMs: 120_000 })
   await judge(t, copy, ledger, crash, 'without writers', true)
+})
+
+async function moreRows(ledger: Ledger, count: number): Promise<void> {
+  const goal = ledger.acknowledged + count
+  await until('the ledger goes on', () => ledger.acknowledged >= goal, 60_000)
+}
+
+test('row 76: log backups of MariaDB: purged after success alone, replayed', NEEDS, async (t) => {
+  const { lab, data, server, binlog } = await stageWithBinaryLog(t)
+  const { ledger, others } = await startLedger(server)
+  await moreRows(ledger, 50)
+  const full = await lab.backup('full')
+  await moreRows(ledger, 100)
+  await server.query('FLUSH BINARY LOGS')
+  const names = (): Promise<string[]> => server.query('SHOW BINARY LOGS')
+  const oldest = async (): Promise<string> => (await names())[0]?.split('\t')[0] ?? ''
+  const before = await oldest()
+  await accident(lab, 'prepare-for-backup', 'exit 1')
+  t.not((await lab.tryBackup('log', ['--all-components'])).code, 0, 'a log backup fails')
+  await umbra(['writer', 'remove', 'accident'])
+  await lab.backup('copy', ['--components', 'MariaDB:databases'])
+  t.is(await oldest(), before, 'neither a copy nor what failed purges')
+  const LOG = ['--components', 'MariaDB']
+  t.absent((await lab.backup('log', LOG)).isPartial)
+  t.not(await oldest(), before, 'a log backup that succeeded purges')
+  await moreRows(ledger, 100)
+  const fromMs = Date.now()
+  const second = await lab.backup('log', LOG)
+  const toMs = Date.now()
+  await moreRows(ledger, 20)
+  await Promise.all([ledger.stop(), others.stop()])
+  await server.end('SIGKILL')
+
+  const [to, logs] = [lab.at('replayed'), lab.at('replayed-log')]
+  const restored = await lab.restore(second.id, 'MariaDB', { [data]: to, [binlog]: logs })
+  t.is(restored.code, 0, `restored ${restored.stderr}`)
+  const fresh = await MariadbServer.start(t, to)
+  const stamp = stampOf(full, 'databases') as { logFile: string; logPosition: number }
+  const files = readdirSync(logs)
+    .filter((name) => /^mysql-bin\.\d+$/.test(name) && name >= stamp.logFile)
+    .sort()
+  const words = [
+    '--no-defaults',
+    `--start-position=${stamp.logPosition}`,
+    ...files.map((name) => join(logs, name)),
+  ]
+  await fresh.feed((await run('mariadb-binlog', words)).bytes)
+  const keys = await fresh.query('SELECT k FROM lab.ledger')
+  t.alike(ledger.judge(keys, { fromMs, toMs }), [], `replayed to the end: ${keys.length} rows are exact`)
+  t.is(await fresh.stop(), 0)
+})
+
+async function stageWithBinaryLog(t: Assertion) {
+  const lab = await serverLab(t, '2G')
+  const [data, binlog] = [join(lab.mountPoint, 'my'), join(lab.mountPoint, 'binlog')]
+  await initMariadb(data)
+  ownFolder(binlog)
+  const server = await startFilled(t, data, [`--log-bin=${join(binlog, 'mysql-bin')}`])
+  await lab.addWriter('main', {
+    kind: 'mariadb',
+    dataFolder: data,
+    client: server.client,
+    binaryLog: { folder: binlog, baseName: 'mysql-bin' },
+    purgeBinaryLogs: true,
+  })
+  return { lab, data, server, binlog }
+}
+
+function stampOf({ folder }: Point, name: string): unknown {
+  const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as {
+    writers: { components: { name: string; stamp: string }[] }[]
+  }
+  const found = manifest.writers.flatMap(({ components }) => components).find((own) => own.name === name)
+  return JSON.parse(found?.stamp ?? 'null')
+}
+
+test('row 46: MariaDB and its writer fail in the middle of a shadow copy', NEEDS, async (t) => {
+  const { lab, server } = await stage(t, { freezeTimeoutMs: 4000 })
+  const full = await lab.backup('full')
+  const refused = await lab.restore(full.id, 'MariaDB', {})
+  t.not(refused.code, 0, `a running server is not restored over: ${refused.stderr.trim()}`)
+  t.ok(/server runs on/.test(refused.stderr + refused.stdout))
+
+  const held = await lab.snapshots()
+  const fails = async (what: string): Promise<void> => {
+    const result = await lab.tryBackup('incremental')
+    t.not(result.code, 0, `${what}: exit code ${result.code}: ${result.stderr.trim().split('\n').at(-1)}`)
+    t.alike(await lab.snapshots(), held, `${what}: no shadow copy is left`)
+  }
+  const { ledger, others } = await startLedger(server)
+  await accident(lab, 'freeze', killWriter('main'))
+  await fails('the writer is killed while it is frozen')
+  await moreRows(ledger, 20)
+  await moreRows(others, 20)
+  t.pass('the server goes on')
+  await umbra(['writer', 'remove', 'accident'])
+  t.absent((await lab.backup('incremental')).isPartial, 'the next backup has a writer again')
+  await others.stop()
+
+  const blocker = await server.connect()
+  await blocker.ask('LOCK TABLES lab.old WRITE')
+  await fails('a table is locked for longer than a freeze may wait')
+  await moreRows(ledger, 20)
+  t.pass('the server goes on')
+  await blocker.close()
+  await ledger.stop()
+
+  await accident(lab, 'freeze', `kill -9 ${server.pid}; while kill -0 ${server.pid}; do sleep 0.05; done`)
+  await fails('the server dies while it is frozen')
+  await umbra(['writer', 'remove', 'accident'])
+  t.absent((await lab.backup('incremental')).isPartial, 'a stopped server is backed up as it is')
 })
