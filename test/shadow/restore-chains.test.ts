@@ -19,6 +19,7 @@ interface Saved {
   readonly id: string
   readonly type: string
   readonly record: Map<string, string>
+  readonly commands: readonly string[]
 }
 
 async function tree(t: Assertion, changedRanges: boolean) {
@@ -42,7 +43,7 @@ async function save(
   type: 'full' | 'incremental' | 'differential',
 ): Promise<Saved> {
   const { manifest } = await lab.backup({ type, images: false })
-  return { id: manifest.id, type, record: await treeRecord(folder) }
+  return { id: manifest.id, type, record: await treeRecord(folder), commands: manifest.restoreCommands }
 }
 
 for (const changedRanges of [false, true]) {
@@ -56,6 +57,12 @@ for (const changedRanges of [false, true]) {
     for (let round = 0; round < (isLong ? 12 : 4); round++) {
       await history.change(25)
       points.push(await save(lab, folder, random.pick(['incremental', 'differential', 'incremental'])))
+    }
+    for (const { id, record, commands } of points) {
+      const script = commands.slice(1).join('\n')
+      await run('sh', ['-ec', `cd '${lab.repository}'; rm -rf restored; ${script}`])
+      const found = await treeRecord(join(lab.repository, 'restored', folder))
+      t.alike(differences(record, found), [], `stock tools restore ${id}`)
     }
     for (const { id, type, record } of points) {
       const onto = random.pick(['nothing', 'what is there'])

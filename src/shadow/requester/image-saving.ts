@@ -10,6 +10,7 @@ import { writeRaw } from '../../image/raw-writer.ts'
 import { sidecarPath } from '../../image/sidecar.ts'
 import type { BackupFolder } from '../repository/backup-folder.ts'
 import { type ImageLink, imageFile } from '../repository/chains.ts'
+import { type FileStep, fileCommand } from '../repository/file-commands.ts'
 import type { ImageRecord, VolumePoint } from '../repository/manifest.ts'
 import type { OpenSnapshot } from './surroundings.ts'
 
@@ -59,8 +60,14 @@ function backing(folder: BackupFolder, base: ImageLink | null): Pick<Qcow2Option
 /**
  * Command lines of stock tools, run in the repository's folder; VOLUME.img is what they make.
  * @param index name of the backup's index of files; null: it has none
+ * @param files the backups that its component files need, the full first; itself alone unless given
  */
-export function restoreCommands(id: string, images: readonly ImageRecord[], index: string | null): string[] {
+export function restoreCommands(
+  id: string,
+  images: readonly ImageRecord[],
+  index: string | null,
+  files: readonly FileStep[] = index === null ? [] : [{ backupId: id, index, components: null }],
+): string[] {
   const commands = images.map(({ file, format, volumeUuid }) =>
     format === 'raw'
       ? `cp --sparse=always 'backups/${id}/${file}' '${volumeUuid}.img'`
@@ -69,6 +76,7 @@ export function restoreCommands(id: string, images: readonly ImageRecord[], inde
   if (index !== null)
     commands.push(
       `jq -r 'select(.stored) | "backups/${id}/" + .stored.file + "\\t" + .path' 'backups/${id}/${index}'`,
+      ...files.map(fileCommand),
     )
   return commands
 }

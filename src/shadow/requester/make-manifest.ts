@@ -6,6 +6,7 @@
 import { randomUuid } from '../../base/uuid.ts'
 import type { WriterStatus } from '../coordinator/requester-session.ts'
 import { imageChain } from '../repository/chains.ts'
+import { componentKey, type FileStep } from '../repository/file-commands.ts'
 import type { ComponentRecord, Manifest, StoredFile, VolumePoint } from '../repository/manifest.ts'
 import type { BackupEntry } from '../repository/repository.ts'
 import type { BackupChoice } from './backup-options.ts'
@@ -49,7 +50,7 @@ export function makeManifest(parts: ManifestParts): Manifest {
     writers,
     documents: parts.documents,
     fileIndex,
-    restoreCommands: restoreCommands(id, images, fileIndex?.file ?? null),
+    restoreCommands: restoreCommands(id, images, fileIndex?.file ?? null, fileSteps(parts)),
     isPartial,
     notes: parts.notes,
   }
@@ -95,6 +96,35 @@ export function withStatuses(manifest: Manifest, statuses: readonly WriterStatus
     return { ...writer, result: status?.result ?? ('not-responding' as const), reason, components }
   })
   return { ...manifest, writers, isPartial: manifest.isPartial || hasFailed }
+}
+
+/** The backups that the component files need, each with the components that it is needed for. */
+function fileSteps({ id, copied, entries }: ManifestParts): FileStep[] {
+  const byId = new Map(entries.map((entry) => [entry.id, entry.manifest]))
+  const needed = new Map<string, string[]>()
+  const need = (backupId: string, instanceId: string, component: ComponentRecord): void => {
+    needed.set(backupId, [...(needed.get(backupId) ?? []), componentKey(instanceId, component)])
+  }
+  for (const { classId, instanceId, instanceName, components } of copied.writers) {
+    for (const component of components.filter(({ succeeded }) => succeeded)) {
+      need(id, instanceId, component)
+      for (let next = component.baseBackupId; next !== null; ) {
+        const writer = byId
+          .get(next)
+          ?.writers.find((other) => other.classId === classId && other.instanceName === instanceName)
+        const base = writer?.components.find((other) => isSame(other, component))
+        if (!writer || !base) break
+        need(next, writer.instanceId, base)
+        next = base.baseBackupId
+      }
+    }
+  }
+  return [...needed]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([backupId, components]) => {
+      const index = backupId === id ? copied.fileIndex : byId.get(backupId)?.fileIndex
+      return index ? [{ backupId, index: index.file, components }] : []
+    })
 }
 
 function isSame(a: ComponentRecord, b: ComponentRecord): boolean {
