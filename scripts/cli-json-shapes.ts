@@ -287,7 +287,7 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       [
         'rebuilt',
         'array',
-        'with `--restore`, of `{id, isGood, message, volumes, failure}`; `volumes` of `{volumeUuid, volumePath, chain, sizeBytes, e2fsck, output, isComparedWithManifest}`, `e2fsck` of `clean`, `objects`, `not installed`, `no ext4`',
+        'with `--restore`, of `{id, isGood, message, volumes, components, failure}`; `components` `{comparedCount, checkedBy, objections, notes}`; `volumes` of `{volumeUuid, volumePath, chain, sizeBytes, e2fsck, output, isComparedWithManifest}`, `e2fsck` of `clean`, `objects`, `not installed`, `no ext4`',
       ],
     ],
   },

@@ -43,6 +43,7 @@ interface Told {
     isGood: boolean
     message: string
     volumes: { e2fsck: string; isComparedWithManifest: boolean }[]
+    components: { comparedCount: number; checkedBy: string[]; objections: string[]; notes: string[] }
   }[]
 }
 
@@ -87,6 +88,10 @@ test('what is whole is found whole, rebuilt and clean; dates are kept and shown'
     ),
     [[['clean', true]], [['clean', false]], [['clean', false]], [['clean', true]]],
   )
+  for (const { components } of result.rebuilt) {
+    t.is(components.comparedCount, 2, 'both files of the component were rebuilt and compared')
+    t.ok(components.notes[0]?.includes('is not there'), 'its writer is not there to be asked')
+  }
   const status = await umbraJson<{
     backups: { id: string; base: string | null; verified: { outcome: string; message: string } | null }[]
     last: { verify: { atMs: number } | null; prune: unknown }

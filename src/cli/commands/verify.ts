@@ -1,11 +1,14 @@
 // umbra verify: whether the backups of a repository are whole, and with --restore whether they can be rebuilt.
 
-import { statSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Command } from 'commander'
 import { UmbraError } from '../../base/errors.ts'
 import { formatSize } from '../../base/units.ts'
+import { LazyCoordinator } from '../../daemon/lazy-coordinator.ts'
 import { type RebuiltVolume, rebuildVolumes } from '../../daemon/rebuild-check.ts'
+import { type RebuiltComponents, rebuildComponents } from '../../shadow/repository/rebuild-components.ts'
 import { Repository } from '../../shadow/repository/repository.ts'
 import { recordVerification, type VerifyReport, verifyRepository } from '../../shadow/repository/verify.ts'
 import { type Work, withLongWork } from '../long-work.ts'
@@ -22,6 +25,7 @@ interface Rebuilt {
   readonly isGood: boolean
   readonly message: string
   readonly volumes: readonly RebuiltVolume[]
+  readonly components: RebuiltComponents | null
   readonly failure: { readonly code: string; readonly message: string } | null
 }
 
@@ -66,29 +70,56 @@ function scratchFolder({ scratch }: VerifyOptions): string {
 
 async function rebuild(repository: Repository, id: string, scratch: string, work: Work): Promise<Rebuilt> {
   let volumes: readonly RebuiltVolume[] = []
+  let components: RebuiltComponents | null = null
   try {
     const { manifest } = repository.get(id)
     volumes = await rebuildVolumes(repository, manifest, scratch, work)
-    const bad = volumes.filter(({ e2fsck }) => e2fsck === 'objects')
-    const message =
-      bad.length > 0
-        ? `e2fsck objects to what was rebuilt of ${bad.map(({ volumePath }) => volumePath).join(', ')}`
-        : rebuiltText(volumes)
-    return { id, isGood: bad.length === 0, message, volumes, failure: null }
+    components = await componentsOf(repository, id, scratch, work)
+    const objections = [
+      ...volumes
+        .filter(({ e2fsck }) => e2fsck === 'objects')
+        .map(({ volumePath }) => `e2fsck objects to what was rebuilt of ${volumePath}`),
+      ...components.objections,
+    ]
+    const message = objections.length > 0 ? objections.join('; ') : rebuiltText(volumes, components)
+    return { id, isGood: objections.length === 0, message, volumes, components, failure: null }
   } catch (error) {
     if (!(error instanceof UmbraError) || error.code === 'ABORTED' || error.code === 'OUT_OF_SPACE')
       throw error
     const { code, message } = error
-    return { id, isGood: false, message, volumes, failure: { code, message } }
+    return { id, isGood: false, message, volumes, components, failure: { code, message } }
   }
 }
 
-function rebuiltText(volumes: readonly RebuiltVolume[]): string {
+async function componentsOf(
+  repository: Repository,
+  id: string,
+  scratch: string,
+  work: Work,
+): Promise<RebuiltComponents> {
+  const folder = mkdtempSync(join(scratch, 'umbra-verify-'))
+  using coordinator = new LazyCoordinator()
+  try {
+    const { manifest } = repository.get(id)
+    const done = await rebuildComponents(coordinator, repository, manifest, folder, work)
+    const { comparedCount, checkedBy, objections, notes } = done
+    return { comparedCount, checkedBy, objections, notes }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function rebuiltText(
+  volumes: readonly RebuiltVolume[],
+  { comparedCount, checkedBy, notes }: RebuiltComponents,
+): string {
   const clean = volumes.filter(({ e2fsck }) => e2fsck === 'clean').length
   const unjudged = volumes.filter(({ e2fsck }) => e2fsck === 'not installed').length
   const parts = [`${volumes.length} volumes rebuilt, ${clean} of them clean to e2fsck`]
   if (unjudged > 0) parts.push(`${unjudged} not judged, as e2fsck is not installed`)
-  return parts.join('; ')
+  if (comparedCount > 0) parts.push(`${comparedCount} files rebuilt and compared`)
+  if (checkedBy.length > 0) parts.push(`checked by ${checkedBy.join(', ')}`)
+  return [...parts, ...notes].join('; ')
 }
 
 /** The first damage decides the exit code. */
