@@ -31,7 +31,8 @@ const NEEDS = {
   ...requires('root', '/dev/fuse', 'e2fsck', 'python3', 'qemu-img', 'qemu-nbd', 'nbdinfo'),
   timeout: 600_000,
 }
-const OPERATIONS = isLong ? 1500 : 300
+const OPERATIONS = isLong ? 1500 : 200
+const SIZE = isLong ? '1G' : '256M'
 
 interface Run {
   readonly offsetBytes: number
@@ -120,7 +121,7 @@ interface History {
 
 /** Three snapshots with a random history between them, on a mount that stays in use. */
 async function makeHistory(t: Assertion): Promise<History> {
-  const lab = await makeLab(t, '1G')
+  const lab = await makeLab(t, SIZE)
   await lab.mount()
   const workload = new Workload(t, chosenSeed(t), lab.dir)
   const trees = new Map<string, Tree>()
@@ -194,7 +195,7 @@ test('apply brings a raw file and a volume forward, and refuses what does not fo
 })
 
 test('a rollback travels in the next incremental image', NEEDS, async (t) => {
-  const lab = await makeLab(t, '1G')
+  const lab = await makeLab(t, SIZE)
   const seed = chosenSeed(t)
   const work = async (salt: number) => {
     const mounted = await lab.mount()

@@ -73,7 +73,12 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
-/** Calls `probe` until it gives something other than undefined or false, with pauses. @throws after the deadline */
+/**
+ * Calls `probe` until it gives something other than undefined or false. The pauses are longer than the
+ * calls: a probe that starts a program must not take the processor from what it waits for.
+ *
+ * @throws after the deadline
+ */
 export async function until<T>(
   what: string,
   probe: () => T | Promise<T>,
@@ -81,11 +86,13 @@ export async function until<T>(
 ): Promise<Exclude<T, undefined | false | null>> {
   const deadlineMs = Date.now() + timeoutMs
   for (;;) {
+    const startedMs = Date.now()
     const result = await probe()
     if (result !== undefined && result !== false && result !== null) {
       return result as Exclude<T, undefined | false | null>
     }
     if (Date.now() > deadlineMs) throw new Error(`Not within ${timeoutMs} ms: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    const pauseMs = Math.min(500, 20 + 2 * (Date.now() - startedMs))
+    await new Promise((resolve) => setTimeout(resolve, pauseMs))
   }
 }
