@@ -9,6 +9,7 @@ import {
   closeSync,
   existsSync,
   openSync,
+  readFileSync,
   readSync,
   statfsSync,
   statSync,
@@ -210,3 +211,30 @@ test('images over a resize: base + delta = target, for qemu, import, apply and b
   const restored = await run('cmp', [lab.at('restored.img'), target], { check: false })
   t.is(restored.code, 0, 'and so is what the incremental backups hold')
 })
+
+test(
+  'rolling back over a resize gives the old file system in the larger volume, and resize fills it',
+  NEEDS,
+  async (t) => {
+    const random = new Random(chosenSeed(t))
+    const lab = await makeLab(t, '64M')
+    const mounted = await lab.mount()
+    const old = random.bytes(3 * MIB)
+    writeFileSync(join(lab.dir, 'old'), old)
+    await umbra(['snapshot', 'create', lab.dir, 'small'])
+    await umbra(['resize', lab.dir, '--size', '600M'])
+    writeFileSync(join(lab.dir, 'new'), random.bytes(30 * MIB))
+    await mounted.unmount()
+    await umbra(['snapshot', 'rollback', lab.volume, 'small'])
+    const again = await lab.mount()
+    t.alike(new Uint8Array(readFileSync(join(lab.dir, 'old'))), new Uint8Array(old))
+    t.absent(existsSync(join(lab.dir, 'new')))
+    t.ok(statfsSync(lab.dir).blocks * BLOCK <= 64 * MIB, 'the file system has its old size')
+    await umbra(['resize', lab.dir, '--size', '600M'])
+    t.ok(statfsSync(lab.dir).blocks * BLOCK > 500 * MIB, 'and fills the volume again')
+    writeFileSync(join(lab.dir, 'new'), random.bytes(30 * MIB))
+    await umbra(['snapshot', 'create', lab.dir, 'end'])
+    await assertWhole(t, lab, 'end', 600 * MIB)
+    await again.unmount()
+  },
+)
