@@ -327,7 +327,11 @@ async function stateOf(client: ClientProcess): Promise<ServerState> {
 async function endBackup(begun: Begun, timeoutMs: number): Promise<void> {
   const stop = begun.state.isBefore15 ? 'pg_stop_backup(false, false)' : 'pg_backup_stop(false)'
   // A function's three columns as one line: the label has line ends.
-  const [answer = '{}'] = await begun.client.ask(`SELECT row_to_json(s) FROM ${stop} AS s`, timeoutMs)
+  const lines = await begun.client.ask(`SELECT row_to_json(s) FROM ${stop} AS s`, timeoutMs)
+  // Notices and warnings may stand before it, and alone when the server has just gone.
+  const answer = lines.find((line) => line.startsWith('{'))
+  if (answer === undefined)
+    throw new UmbraError('WRITER_FAILED', `PostgreSQL did not end its backup: ${lines[0]}`)
   const { lsn, labelfile } = JSON.parse(answer) as { lsn?: string; labelfile?: string }
   begun.label = labelfile ?? ''
   begun.stopLsn = lsn ?? ''
