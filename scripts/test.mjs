@@ -16,6 +16,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { awaitLeftProcesses, MARK } from './left-processes.mjs'
@@ -23,6 +24,7 @@ import { setup } from './setup.mjs'
 import { parseTap } from './tap.mjs'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
+const PATIENCE = new URL('patience.mjs', import.meta.url).href
 const DEADLINE_S = 180
 const OUTPUT_BYTES_MAX = 4 << 20
 /** For daemons that a test has told to end. */
@@ -30,8 +32,13 @@ const LEFT_TIMEOUT_MS = 10_000
 /** For the last of the output of a file that has ended; who inherited its pipe may keep it open. */
 const OUTPUT_TIMEOUT_MS = 5000
 
+/** One more than there are processors, as many a test waits for something; not so many that loop devices run short. */
+function defaultJobs() {
+  return Math.min(4, availableParallelism() + 1)
+}
+
 function parseArguments(args) {
-  const options = { long: false, setup: true, jobs: 2, minutes: 0, folder: 'test', filters: [] }
+  const options = { long: false, setup: true, jobs: defaultJobs(), minutes: 0, folder: 'test', filters: [] }
   const number = (text, name) => {
     const value = Number(text)
     if (!(value > 0)) throw new Error(`${name} wants a number above 0`)
@@ -86,7 +93,7 @@ async function runFile(file, options, endMs) {
   const mark = `${process.pid}:${file.path}`
   const env = { ...process.env, NODE_NO_WARNINGS: '1', [MARK]: mark }
   if (options.long) env.UMBRA_LONG = '1'
-  const child = spawn(process.execPath, ['--import', 'tsx', file.path], {
+  const child = spawn(process.execPath, ['--import', 'tsx', '--import', PATIENCE, file.path], {
     cwd: ROOT,
     env,
     detached: true,

@@ -11,7 +11,7 @@ import { ImageJudge } from './image-judge.ts'
 import { replay, report } from './replay.ts'
 
 const isLong = process.env['UMBRA_LONG'] === '1'
-const HISTORY_COUNT = isLong ? 3000 : 100
+const HISTORY_COUNT = isLong ? 3000 : 60
 const LIMIT = { ...requires('e2fsck'), timeout: isLong ? 7_200_000 : 580_000 }
 
 test('after any crash the file system is what was promised, clean, and goes on', LIMIT, async (t) => {

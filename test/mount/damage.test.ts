@@ -37,7 +37,7 @@ import {
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'python3'), timeout: 1_800_000 }
 const FLIPS = isLong ? 1500 : 12
-const CUTS = isLong ? 100 : 8
+const CUTS = isLong ? 100 : 7
 
 interface Sample {
   readonly lab: Lab

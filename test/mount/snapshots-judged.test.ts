@@ -25,7 +25,7 @@ import {
 } from './lab.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'mke2fs', 'python3'), timeout: 600_000 }
-const ROUNDS = isLong ? 20 : 4
+const ROUNDS = isLong ? 20 : 3
 const OPERATIONS = isLong ? 1500 : 350
 
 /** Times are the kernel's to choose in each of them; which inode number is free is the file system's. */
@@ -48,7 +48,7 @@ test(
   NEEDS,
   async (t) => {
     const seed = chosenSeed(t)
-    const lab = await makeLab(t, '2G')
+    const lab = await makeLab(t, isLong ? '2G' : '1G')
     const model = await makeReference(t, lab.folder)
     let mounted = await lab.mount()
     const workload = new Workload(t, seed, lab.dir, model)

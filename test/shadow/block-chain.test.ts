@@ -91,7 +91,7 @@ test('rows 63, 64, 77: every point of a random history is restored bit for bit',
   const random = new Random(seed)
   const lab = backupLab(t)
   const volume = await lab.volume('v', { size: '64M' })
-  const stepCount = isLong ? 60 : 20
+  const stepCount = isLong ? 60 : 12
   const points: { result: BackupResult; digest: string }[] = []
   const bases: { full: string | null; history: string | null } = { full: null, history: null }
   for (let step = 0; step < stepCount; step++) {
