@@ -68,11 +68,13 @@ export function rollForward(dataFolder: string, archiveFolder: string, wish: Rol
     "recovery_target = ''",
     "recovery_target_name = ''",
     "recovery_target_xid = ''",
-    `recovery_target_time = '${wish.to === 'time' ? quoted(wish.point) : ''}'`,
-    `recovery_target_lsn = '${wish.to === 'lsn' ? quoted(wish.point) : ''}'`,
+    "recovery_target_time = ''",
+    "recovery_target_lsn = ''",
     "recovery_target_timeline = 'latest'",
     "recovery_target_action = 'promote'",
   ]
+  // Last: once one target is set, the server refuses to be given another, even an empty one.
+  if (wish.to !== 'end') lines.push(`recovery_target_${wish.to} = '${quoted(wish.point)}'`)
   appendFileSync(join(dataFolder, 'postgresql.auto.conf'), `${lines.join('\n')}\n`, { mode: 0o600 })
   const signal = join(dataFolder, 'recovery.signal')
   writeFileSync(signal, '', { mode: 0o600 })
