@@ -30,6 +30,8 @@ async function makeSource(t: Assertion, stage: Stage): Promise<string> {
   await workload.run(OPERATIONS)
   await workload.release()
   await workload.quit()
+  // rsync sets no time that differs in its fraction alone: none may be of the second in which it copies.
+  await new Promise((resolve) => setTimeout(resolve, 1100))
   return source
 }
 
