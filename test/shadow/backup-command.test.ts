@@ -216,3 +216,21 @@ test('an incremental costs what changed, not what there is', NEEDS, async (t) =>
   ])
   t.ok((await timed('incremental of 16 MiB')) < 17 * 2 ** 20)
 })
+
+test('row 46: a configured writer that cannot be asked makes the backup one in part', NEEDS, async (t) => {
+  const { folder, mountPoint, repository } = await place(t, '64M')
+  const configuration = join(folder, 'redis.json')
+  // Nobody listens there, and nothing says where its data is.
+  const client = ['redis-cli', '-s', join(folder, 'nobody.sock')]
+  writeFileSync(configuration, JSON.stringify({ kind: 'redis', client }))
+  await umbra(['writer', 'add', 'gone', configuration])
+  const args = ['backup', mountPoint, '--to', repository]
+  const partial = await umbra([...args, '--json'], { check: false })
+  t.is(partial.code, 16, partial.stderr.trim())
+  t.ok(JSON.parse(partial.stdout).isPartial as boolean)
+  t.ok(partial.stderr.includes('The writer gone could not be asked and takes no part'), partial.stderr.trim())
+  const excluded = await umbra([...args, '--exclude-writer', 'gone'], { check: false })
+  t.is(excluded.code, 0, 'left out on purpose, it is not missed')
+  const bare = await umbra([...args, '--without-writers'], { check: false })
+  t.is(bare.code, 0)
+})

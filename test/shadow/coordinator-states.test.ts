@@ -38,6 +38,7 @@ const PARAMETERS: Readonly<Record<SessionCall, (saved: Saved) => readonly unknow
   disableWriters: () => [['x']],
   gatherWriterMetadata: () => [],
   gatherWriterStatus: () => [],
+  absentWriters: () => [],
   components: () => [],
   keepBookmarks: () => [false],
   setContext: () => [{ context: 'backup' }],
@@ -99,7 +100,7 @@ interface StateCase {
 }
 
 const ALWAYS_IN_BACKUP = ['components', 'keepBookmarks'] as const
-const STATUS_TOO = [...ALWAYS_IN_BACKUP, 'gatherWriterStatus'] as const
+const STATUS_TOO = [...ALWAYS_IN_BACKUP, 'gatherWriterStatus', 'absentWriters'] as const
 
 const BACKUP: Readonly<Record<string, StateCase>> = {
   opened: {
@@ -192,6 +193,7 @@ const RESTORE: Readonly<Record<string, StateCase>> = {
     reach: [load, identify],
     legal: [
       'gatherWriterStatus',
+      'absentWriters',
       'components',
       'setRestoreType',
       'setSelectedForRestore',
@@ -206,6 +208,7 @@ const RESTORE: Readonly<Record<string, StateCase>> = {
     reach: [load, identify, (session) => session.preRestore()],
     legal: [
       'gatherWriterStatus',
+      'absentWriters',
       'components',
       'setFileRestoreStatus',
       'addAlternateLocationUsed',
@@ -215,7 +218,7 @@ const RESTORE: Readonly<Record<string, StateCase>> = {
   },
   'post-restored': {
     reach: [load, identify, (session) => session.preRestore(), (session) => session.postRestore()],
-    legal: ['gatherWriterStatus', 'components'],
+    legal: ['gatherWriterStatus', 'absentWriters', 'components'],
   },
   closed: { reach: [load, (session) => session.close()], legal: [] },
 }

@@ -20,6 +20,7 @@ import { CallGate } from './call-gate.ts'
 import type { SessionHandlers } from './gated-session.ts'
 import { type CoordinatorLimits, eventLimitMs } from './limits.ts'
 import type {
+  AbsentWriter,
   ComponentRef,
   ContextOptions,
   SetTimings,
@@ -75,6 +76,10 @@ export class BackupSession implements SessionHandlers {
 
   async gatherWriterStatus(): Promise<WriterStatus[]> {
     return this.#writers.statuses()
+  }
+
+  async absentWriters(): Promise<AbsentWriter[]> {
+    return [...this.#writers.absent]
   }
 
   async components(): Promise<BackupComponents> {

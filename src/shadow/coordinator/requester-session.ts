@@ -61,6 +61,13 @@ export interface ShadowProperties extends SetMember {
   readonly epoch: number
 }
 
+/** A writer that should be there and could not identify itself. */
+export interface AbsentWriter {
+  /** The hook's path, the configuration's name. */
+  readonly origin: string
+  readonly message: string
+}
+
 /** What took how long while a set was made; for people and benches. */
 export interface SetTimings {
   readonly freezeMs: number
@@ -80,6 +87,8 @@ export interface RequesterSession {
   /** Identify, once a session. */
   gatherWriterMetadata(): Promise<WriterMetadata[]>
   gatherWriterStatus(): Promise<WriterStatus[]>
+  /** Beyond VSS, where they are missing in silence: those that Identify was sent to in vain. */
+  absentWriters(): Promise<AbsentWriter[]>
   /** The document as it stands, with what writers added. */
   components(): Promise<BackupComponents>
   /** Releases the session: auto-release shadow copies go, BackupShutdown is sent. May be called at any time, once. */

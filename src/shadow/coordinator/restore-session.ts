@@ -24,7 +24,7 @@ import { BackupDocument } from './backup-document.ts'
 import { CallGate } from './call-gate.ts'
 import type { SessionHandlers } from './gated-session.ts'
 import { type CoordinatorLimits, eventLimitMs } from './limits.ts'
-import type { ComponentRef, WriterStatus } from './requester-session.ts'
+import type { AbsentWriter, ComponentRef, WriterStatus } from './requester-session.ts'
 import { RESTORE_CALLS, type RestoreSessionState } from './session-states.ts'
 import type { SessionWriter } from './session-writer.ts'
 import type { SessionWriters } from './session-writers.ts'
@@ -90,6 +90,10 @@ export class RestoreSession implements SessionHandlers {
 
   async gatherWriterStatus(): Promise<WriterStatus[]> {
     return this.#writers.statuses()
+  }
+
+  async absentWriters(): Promise<AbsentWriter[]> {
+    return [...this.#writers.absent]
   }
 
   async components(): Promise<BackupComponents> {

@@ -8,7 +8,7 @@ import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import type { WriterPort, WriterSource } from '../writers/writer-port.ts'
 import { identify } from './identify.ts'
 import { type CoordinatorLimits, eventLimitMs } from './limits.ts'
-import type { WriterStatus } from './requester-session.ts'
+import type { AbsentWriter, WriterStatus } from './requester-session.ts'
 import { SessionWriter } from './session-writer.ts'
 import type { Tracer } from './trace.ts'
 
@@ -25,6 +25,7 @@ export class SessionWriters {
   #enabled: Set<string> | undefined
   readonly #disabled = new Set<string>()
   #writers: readonly SessionWriter[] = []
+  readonly #absent: AbsentWriter[] = []
 
   constructor(options: SessionWritersOptions) {
     this.#options = options
@@ -32,6 +33,11 @@ export class SessionWriters {
 
   get all(): readonly SessionWriter[] {
     return this.#writers
+  }
+
+  /** Those that did not identify themselves. */
+  get absent(): readonly AbsentWriter[] {
+    return this.#absent
   }
 
   /** Class ids, instance ids or names. */
@@ -83,8 +89,10 @@ export class SessionWriters {
     const traced = { kind: 'event', event: 'identify', writer: port.origin } as const
     try {
       return await tracer.around(traced, () => identify(port, sessionId, timeoutMs, limits.portGraceMs))
-    } catch {
+    } catch (error) {
       // A writer cannot refuse Identify; one that fails in it is not there (vss.md 1.2, step 5).
+      const message = error instanceof Error ? error.message : String(error)
+      if (!this.#disabled.has(port.origin)) this.#absent.push({ origin: port.origin, message })
       return undefined
     }
   }

@@ -39,6 +39,7 @@ export class BackupRun {
   readonly #choice: BackupChoice
   readonly #entries: readonly BackupEntry[]
   readonly #notes: string[]
+  #lacksWriters = false
   readonly #failed = new Map<string, { result: WriterResult; reason: string }>()
   readonly #startedAtMs = Date.now()
   readonly #imageBases = new Map<string, ImageLink | null>()
@@ -92,6 +93,14 @@ export class BackupRun {
     if (this.#choice.images) for (const place of this.#volumes) await this.#findImageBase(place)
   }
 
+  /** A database that cannot be asked would else be missing from the backup without a word. */
+  async #tellOfAbsent(session: RequesterSession): Promise<void> {
+    for (const { origin, message } of await session.absentWriters()) {
+      this.#lacksWriters = true
+      this.#note(`The writer ${origin} could not be asked and takes no part: ${message}`)
+    }
+  }
+
   /** @throws UmbraError NO_BASE, BROKEN_CHAIN */
   async #findImageBase({ volumeUuid, volumePath }: VolumePlace): Promise<void> {
     const { type } = this.#choice
@@ -125,6 +134,7 @@ export class BackupRun {
       partialFileSupport: true,
     })
     this.#metadata = await session.gatherWriterMetadata()
+    await this.#tellOfAbsent(session)
     for (const name of choice.requireWriters ?? [])
       if (!this.#metadata.some((writer) => isCalled(writer, name)))
         throw new UmbraError('WRITER_FAILED', `The writer ${name} is required and not there`, {
@@ -245,6 +255,7 @@ export class BackupRun {
       documents,
       entries: this.#entries,
       notes: this.#notes,
+      lacksWriters: this.#lacksWriters,
     })
     return this.#complete(session, folder, manifest)
   }
@@ -302,6 +313,7 @@ export class BackupRun {
       document,
       failed: [...this.#failed],
       notes: this.#notes,
+      lacksWriters: this.#lacksWriters,
     }
   }
 

@@ -172,7 +172,9 @@ export class FileChoice {
 
   #walk(spec: Walk['spec'], set: FileSet | undefined): Walk {
     const { metadata, planned, places } = this.#request
-    const needsSnapshot = set !== undefined && isSnapshotRequired(set, planned.type)
+    // A copy takes everything from shadow copies; but files that no type needs one for may lie on no volume.
+    const mayBeLive = planned.type === 'copy' && set?.snapshotRequired.length === 0
+    const needsSnapshot = set !== undefined && !mayBeLive && isSnapshotRequired(set, planned.type)
     return { spec, set, needsSnapshot, excludes: metadata.excludeFiles, places }
   }
 

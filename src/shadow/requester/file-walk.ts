@@ -4,7 +4,7 @@
 // given and not followed, and a mount of another volume of the set is descended into in that volume.
 
 import { UmbraError } from '../../base/errors.ts'
-import { isExcluded, isLiteral, matchesName, specText } from '../documents/file-spec.ts'
+import { isAtOrBelow, isExcluded, isLiteral, matchesName, specText } from '../documents/file-spec.ts'
 import type { FileSet, FileSpec } from '../documents/writer-metadata.ts'
 import type { FilePlace, FilePlaces } from './file-places.ts'
 import { byteString, bytesOf, type FileNode, joinPath } from './file-tree.ts'
@@ -66,7 +66,7 @@ function* walkFolder(walk: Walk, from: string, path: string, folder: FilePlace):
     // Live, it may have gone since it was listed.
     if (!node) continue
     if (node.kind === 'directory') {
-      if (!walk.spec.recursive) continue
+      if (!walk.spec.recursive || isFolderExcluded(walk, foundPath)) continue
       yield { path: foundPath, place, node }
       yield* walkFolder(walk, sourcePath, foundPath, place)
     } else if (
@@ -75,6 +75,14 @@ function* walkFolder(walk: Walk, from: string, path: string, folder: FilePlace):
     )
       yield { path: foundPath, place, node }
   }
+}
+
+/** Below a folder of which everything is left out no folder is kept either; that folder itself is. */
+function isFolderExcluded({ excludes }: Walk, path: string): boolean {
+  return excludes.some((spec) => {
+    const root = byteString(spec.path)
+    return spec.recursive && spec.filespec === '*' && path !== root && isAtOrBelow(path, root)
+  })
 }
 
 function isLiteralExcluded({ spec, excludes }: Walk): boolean {

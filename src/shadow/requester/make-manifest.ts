@@ -25,15 +25,18 @@ export interface ManifestParts {
   readonly documents: readonly StoredFile[]
   readonly entries: readonly BackupEntry[]
   readonly notes: readonly string[]
+  /** A writer that should have taken part could not be asked. */
+  readonly lacksWriters: boolean
 }
 
 export function makeManifest(parts: ManifestParts): Manifest {
   const { id, choice, copied } = parts
   const { images, writers, fileIndex } = copied
   const chain = chainOf(parts)
-  const isPartial = writers.some(
+  const hasGaps = writers.some(
     ({ type, components }) => type === 'excluded' || components.some(({ succeeded }) => !succeeded),
   )
+  const isPartial = hasGaps || parts.lacksWriters
   return {
     format: 'umbra-backup-manifest-1',
     id,

@@ -42,6 +42,8 @@ export interface ResumeNote {
   readonly failed: readonly (readonly [string, { readonly result: WriterResult; readonly reason: string }])[]
   readonly images: readonly ImageRecord[]
   readonly notes: readonly string[]
+  /** See ManifestParts. */
+  readonly lacksWriters: boolean
 }
 
 export async function writeResumeNote(folder: BackupFolder, note: Omit<ResumeNote, 'format'>): Promise<void> {

@@ -102,6 +102,7 @@ async function resume(
       documents: saveDocuments(folder, note, copied),
       entries,
       notes: [...note.notes, ...copied.notes, RESUMED],
+      lacksWriters: note.lacksWriters,
     }),
     null,
   )

@@ -24,7 +24,7 @@ export function writerFailure(failed: readonly WriterStatus[], cause?: unknown):
   const isTransient = failed.length > 0 && failed.every(({ result }) => TRANSIENT_RESULTS.includes(result))
   return new UmbraError(
     'WRITER_FAILED',
-    `The backup was not made: ${failed.map(failureText).join('; ')}`,
+    `Given up because of a writer: ${failed.map(failureText).join('; ')}`,
     { transient: isTransient },
     cause,
   )
