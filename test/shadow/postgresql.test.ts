@@ -97,7 +97,7 @@ async function judge(t: Assertion, data: string, ledger: Ledger, point: Point, w
   t.pass(`${what}: page checksums hold`)
 }
 
-const ROUNDS: readonly BackupType[] = [
+const ALL_ROUNDS: readonly BackupType[] = [
   'full',
   'incremental',
   'differential',
@@ -111,6 +111,7 @@ const ROUNDS: readonly BackupType[] = [
   'incremental',
   'differential',
 ]
+const ROUNDS = isLong ? ALL_ROUNDS : ALL_ROUNDS.slice(0, 8)
 
 test('row 65: full, incremental and differential backups of PostgreSQL under load', NEEDS, async (t) => {
   const { lab, data, server } = await stage(t)
@@ -137,7 +138,7 @@ test('row 65: full, incremental and differential backups of PostgreSQL under loa
   for (const point of points.filter(({ type }) => type !== 'full' && type !== 'copy'))
     t.ok(sizeOf(point) < sizeOf(full) / 2, `${point.id} is small: ${sizeOf(point)} of ${sizeOf(full)} bytes`)
 
-  const chosen = isLong ? points : points.filter((_, index) => index >= 10)
+  const chosen = isLong ? points : points.slice(-2)
   for (const point of chosen) {
     const rebuilt = lab.at(`${point.id}.files`)
     // One by a judge of its own, the others by the command.
