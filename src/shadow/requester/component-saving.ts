@@ -85,9 +85,12 @@ class Saver {
     this.#line({ ...this.#identity, ...named(path), kind: 'deleted', how: 'mask', ...nothing })
   }
 
-  /** Undefined: this is the first name of its inode, or its only one; parts of a file are saved name by name. */
-  #firstName({ place, node, path, ranges }: ChosenFile): string | undefined {
-    if (node.linkCount < 2 || ranges) return undefined
+  /**
+   * Undefined: this is the first name of its inode, or its only one. What a writer wants saved in part is
+   * saved name by name, since it is not the whole file; our own changed ranges make the first name whole.
+   */
+  #firstName({ place, node, path, how }: ChosenFile): string | undefined {
+    if (node.linkCount < 2 || how === 'partial') return undefined
     const key = `${place.tree.name}:${node.ino}`
     const first = this.#firstNames.get(key)
     if (first === undefined) this.#firstNames.set(key, path)
