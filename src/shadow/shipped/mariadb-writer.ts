@@ -175,6 +175,9 @@ export class MariadbWriter extends Writer {
       await client.ask('BACKUP STAGE BLOCK_DDL', timeoutMs)
       await client.ask('BACKUP STAGE BLOCK_COMMIT', timeoutMs)
     } else await client.ask('FLUSH TABLES WITH READ LOCK', timeoutMs)
+    // With a binary log InnoDB writes a commit down lazily, since the binary log could tell of it; the files
+    // of the databases must do without that one.
+    await client.ask('FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS', timeoutMs)
     locked.stamp = await positionOf(client)
   }
 
