@@ -317,6 +317,40 @@ test('a hook is thawed when the process that froze it is killed', async (t) => {
   t.alike(seen().slice(3).sort(), ['thaw', 'writer abort "sessionId":"session-1"'])
 })
 
+test('a freeze that still runs when its process is killed does not freeze after the thaw', async (t) => {
+  const folder = tempFolder(t)
+  const log = join(folder, 'log')
+  const frozen = join(folder, 'frozen')
+  const plain = hook(
+    folder,
+    'plain',
+    `echo "$1" >> '${log}'; case $1 in freeze) sleep 3; touch '${frozen}';; thaw) rm -f '${frozen}'; echo thawed >> '${log}';; esac`,
+  )
+  const program = `
+    import { existsSync, readFileSync } from 'node:fs'
+    import { HookPort } from ${JSON.stringify(new URL('../../src/shadow/writers/hook-port.ts', import.meta.url).href)}
+    void new HookPort(process.argv[2]).deliver(JSON.parse(process.argv[1]), 20000)
+    setInterval(() => {
+      if (existsSync(${JSON.stringify(log)}) && readFileSync(${JSON.stringify(log)}, 'utf8').includes('freeze')) process.kill(process.pid, 'SIGKILL')
+    }, 20)`
+  const argv = [
+    '--import',
+    import.meta.resolve('tsx'),
+    '--input-type=module',
+    '-e',
+    program,
+    JSON.stringify(request({ event: 'freeze' })),
+    plain,
+  ]
+  const ended = await run(process.execPath, argv, { check: false, timeoutMs: 30_000 })
+  t.ok(ended.code >= 128, 'killed')
+  const seen = () => readFileSync(log, 'utf8').trim().split('\n')
+  t.ok(await eventually(() => seen().includes('thawed')), seen().join(', '))
+  // Longer than the freeze would have taken.
+  await new Promise((resolve) => setTimeout(resolve, 3500))
+  t.absent(existsSync(frozen), 'nothing froze behind the thaw')
+})
+
 test('row 60 and 40: the conformance writer as a hook keeps its record and writes its spit files', async (t) => {
   const folder = tempFolder(t)
   const hooks = join(folder, 'hooks')

@@ -2,13 +2,27 @@
 // nobody else would.
 //
 // Always true: the guard is a shell in a process group of its own that waits on a pipe from this process;
-// told `done` it ends, and when the pipe closes without it, it runs the hook with the event that undoes the freeze.
+// told `done` it ends, and when the pipe closes without it, it runs the hook with the event that undoes the freeze:
+// after the end of the freeze itself, which would else freeze once more when nobody is left to undo it.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { cleanEnvironment } from './run-command.ts'
 
 /** Its arguments: the hook, the event; the request comes by environment, which a shell need not quote. */
-const SCRIPT = 'read -r word; [ "$word" = done ] && exit 0; printf %s "$UMBRA_GUARD_REQUEST" | exec "$1" "$2"'
+const SCRIPT = `
+while read -r word pid; do
+  case $word in
+    done) exit 0 ;;
+    runs) running=$pid ;;
+    ended) running= ;;
+  esac
+done
+if [ "$running" ]; then
+  kill -9 "-$running" 2>/dev/null
+  tries=0
+  while kill -0 "-$running" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+fi
+printf %s "$UMBRA_GUARD_REQUEST" | exec "$1" "$2"`
 
 export class FreezeGuard {
   readonly #child: ChildProcess
@@ -24,6 +38,16 @@ export class FreezeGuard {
     this.#child.on('error', () => {})
     this.#child.stdin?.on('error', () => {})
     this.#child.unref()
+  }
+
+  /** The hook's freeze runs, in a process group of this number. */
+  freezeRuns(pid: number): void {
+    this.#child.stdin?.write(`runs ${pid}\n`)
+  }
+
+  /** What it has left running holds its lock until it is told to let go. */
+  freezeEnded(): void {
+    this.#child.stdin?.write('ended\n')
   }
 
   /** The freeze has ended in order. */

@@ -112,15 +112,21 @@ export class HookPort implements WriterPort {
       : { result: 'ok' }
   }
 
-  #run(program: string, event: WriterEvent, request: WriterRequest): Promise<CommandEnd> {
-    return runCommand({
-      program,
-      args: [event],
-      input: `${JSON.stringify(request)}\n`,
-      timeoutMs: request.timeoutMs,
-      environment: environmentOf(request),
-      onLine: (line) => this.#options.onLine?.(this.origin, line),
-    })
+  async #run(program: string, event: WriterEvent, request: WriterRequest): Promise<CommandEnd> {
+    const guard = event === 'freeze' ? this.#guards.get(request.sessionId) : undefined
+    try {
+      return await runCommand({
+        program,
+        args: [event],
+        input: `${JSON.stringify(request)}\n`,
+        timeoutMs: request.timeoutMs,
+        environment: environmentOf(request),
+        onLine: (line) => this.#options.onLine?.(this.origin, line),
+        onStart: (pid) => guard?.freezeRuns(pid),
+      })
+    } finally {
+      guard?.freezeEnded()
+    }
   }
 
   #guard(program: string, event: 'abort' | 'thaw', request: WriterRequest): void {

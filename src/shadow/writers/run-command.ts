@@ -17,6 +17,8 @@ export interface CommandOptions {
   readonly environment?: Readonly<Record<string, string>>
   /** A line of the program's standard error. */
   readonly onLine?: (line: string) => void
+  /** Right after the start; its process group has the same number. */
+  readonly onStart?: (pid: number) => void
 }
 
 export interface CommandEnd {
@@ -52,6 +54,7 @@ export function runCommand(options: CommandOptions): Promise<CommandEnd> {
     detached: true,
     stdio: ['pipe', 'pipe', 'pipe'],
   })
+  if (child.pid !== undefined) options.onStart?.(child.pid)
   const { program, timeoutMs, signal } = options
   return new Promise((resolve, reject) => {
     const lines = new Lines(options.onLine)
