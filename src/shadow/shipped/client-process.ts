@@ -28,6 +28,13 @@ const ANSWER_BYTES_MAX = 64 * 1024 * 1024
 const ANSWER_TIMEOUT_MS = 60_000
 const END_TIMEOUT_MS = 5000
 
+export interface ClientOptions {
+  readonly env?: NodeJS.ProcessEnv
+  readonly timeoutMs?: number
+  /** Instead of this process's own user; no supplementary groups. */
+  readonly runAs?: { readonly uid: number; readonly gid: number } | undefined
+}
+
 export class ClientProcess {
   readonly #dialect: ClientDialect
   readonly #child: ChildProcess
@@ -37,12 +44,14 @@ export class ClientProcess {
   #isEnded = false
   #isAsking = false
 
-  private constructor(argv: readonly string[], dialect: ClientDialect, env: NodeJS.ProcessEnv) {
+  private constructor(argv: readonly string[], dialect: ClientDialect, options: ClientOptions) {
+    const { env = process.env, runAs } = options
     this.#dialect = dialect
     // Errors must keep their place in the answer, so both streams are one.
     this.#child = spawn('/bin/sh', ['-c', 'exec "$@" 2>&1', 'sh', ...argv], {
       cwd: '/',
       env,
+      ...runAs,
       stdio: ['pipe', 'pipe', 'ignore'],
     })
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -70,9 +79,9 @@ export class ClientProcess {
   static async start(
     argv: readonly string[],
     dialect: ClientDialect,
-    options: { readonly env?: NodeJS.ProcessEnv; readonly timeoutMs?: number } = {},
+    options: ClientOptions = {},
   ): Promise<ClientProcess> {
-    const client = new ClientProcess(argv, dialect, options.env ?? process.env)
+    const client = new ClientProcess(argv, dialect, options)
     try {
       await client.ask('', options.timeoutMs)
       return client

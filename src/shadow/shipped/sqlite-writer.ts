@@ -17,6 +17,7 @@ import type { ComponentContext, WriterContext } from '../writers/writer-context.
 import { WriterFailure } from '../writers/writer-failure.ts'
 import { SQLITE, SQLITE_LOOKS } from './client-dialects.ts'
 import { ClientProcess } from './client-process.ts'
+import { databaseOwner } from './database-owner.ts'
 import { restoredFolder } from './restored-folder.ts'
 import {
   COMPANION_SUFFIXES,
@@ -186,7 +187,8 @@ export class SqliteWriter extends Writer {
 
   async #open(path: string): Promise<ClientProcess> {
     const { client = ['sqlite3'], lockTimeoutMs = LOCK_TIMEOUT_MS } = this.#options
-    const opened = await ClientProcess.start([...client, ...SQLITE_LOOKS, existing(path)], SQLITE)
+    const runAs = databaseOwner(path)
+    const opened = await ClientProcess.start([...client, ...SQLITE_LOOKS, existing(path)], SQLITE, { runAs })
     try {
       await opened.ask(`.timeout ${lockTimeoutMs}`)
       return opened
