@@ -92,6 +92,8 @@ async function runFile(file, options, endMs) {
   const limitMs = Math.max(1000, Math.min(deadlineMs, endMs - startedMs))
   const mark = `${process.pid}:${file.path}`
   const env = { ...process.env, NODE_NO_WARNINGS: '1', [MARK]: mark }
+  // A coordinator waits three minutes for more to do; a test's may not outlive its file.
+  env.UMBRA_COORDINATOR_IDLE_MS ??= '2000'
   if (options.long) env.UMBRA_LONG = '1'
   const child = spawn(process.execPath, ['--import', 'tsx', '--import', PATIENCE, file.path], {
     cwd: ROOT,
