@@ -5,6 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 
 import { join } from 'node:path'
 import test from 'brittle'
 import { hasCode, type UmbraError } from '../../src/base/errors.ts'
+import { BackupFolder } from '../../src/shadow/repository/backup-folder.ts'
 import { newBackupId, parseBackupId } from '../../src/shadow/repository/backup-id.ts'
 import { Repository } from '../../src/shadow/repository/repository.ts'
 import { mountLoop } from '../support/loop.ts'
@@ -175,3 +176,51 @@ async function errorOf(work: () => unknown): Promise<unknown> {
     return error
   }
 }
+
+/** The next run dies at its first prepare(): nothing that it would clear up afterwards is done. */
+async function dieAtPrepare(when: 'before' | 'after', work: () => Promise<unknown>): Promise<void> {
+  const { prepare, discard } = BackupFolder.prototype
+  BackupFolder.prototype.prepare = function (manifest) {
+    if (when === 'after') prepare.call(this, manifest)
+    throw new Error('killed')
+  }
+  BackupFolder.prototype.discard = () => undefined
+  try {
+    await work()
+  } catch (error) {
+    if ((error as Error).message !== 'killed') throw error
+  } finally {
+    Object.assign(BackupFolder.prototype, { prepare, discard })
+  }
+}
+
+test('a run that dies right after its manifest leaves a base, with its bookmark', NEEDS, async (t) => {
+  const lab = backupLab(t)
+  await lab.volume('v', { size: '32M', mount: false })
+  await lab.backup({ type: 'full' })
+  await dieAtPrepare('after', () => lab.backup({ type: 'incremental' }))
+  const [id] = openRepository(lab).partialIds()
+  const next = await lab.backup({ type: 'incremental' })
+  t.is(next.manifest.images[0]?.baseBackupId, id, 'the adopted one is the base')
+  await dieAtPrepare('before', () => lab.backup({ type: 'incremental' }))
+  const last = await lab.backup({ type: 'incremental' })
+  t.is(last.manifest.images[0]?.baseBackupId, next.manifest.id)
+  const bookmarks = (await lab.access.points(lab.at('v.umbra'))).filter(({ kind }) => kind === 'bookmark')
+  t.is(bookmarks.length, 2, 'the surplus one was tidied: the full and the last are left')
+})
+
+test('a resumable run that dies around its manifest leaves no shadow copy for ever', NEEDS, async (t) => {
+  const lab = backupLab(t)
+  await lab.volume('v', { size: '32M', mount: false })
+  const snapshots = async () =>
+    (await lab.access.points(lab.at('v.umbra'))).filter(({ kind }) => kind === 'snapshot').length
+  await dieAtPrepare('before', () => lab.backup({ type: 'full', resumable: true }))
+  t.is(await snapshots(), 1, 'it is persistent')
+  await lab.backup({ type: 'full' })
+  t.is(await snapshots(), 0, 'the next run knew of it')
+  await dieAtPrepare('after', () => lab.backup({ type: 'full', resumable: true }))
+  const [id] = openRepository(lab).partialIds()
+  const next = await lab.backup({ type: 'incremental', resumable: true })
+  t.is(await snapshots(), 0)
+  t.is(next.manifest.images[0]?.baseBackupId, id, 'what was whole is adopted, and is a base')
+})

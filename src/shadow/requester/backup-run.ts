@@ -263,11 +263,11 @@ export class BackupRun {
   /** From here on the backup is made, whatever happens: durable, then told, then seen. */
   async #complete(session: RequesterSession, folder: BackupFolder, prepared: Manifest): Promise<Manifest> {
     throwIfAborted(this.#choice.signal)
-    removeResumeNote(folder)
+    const keeps = prepared.volumes.some(({ bookmark }) => bookmark !== null)
+    // First: a prepared backup without its bookmark could be no base, while a surplus one is tidied.
+    if (this.#hasSet) await session.keepBookmarks(keeps)
     folder.prepare(prepared)
     this.#isPrepared = true
-    const keeps = prepared.volumes.some(({ bookmark }) => bookmark !== null)
-    if (this.#hasSet) await session.keepBookmarks(keeps)
     let manifest = prepared
     if (!this.#choice.withoutWriters) {
       try {
@@ -277,7 +277,9 @@ export class BackupRun {
         this.#note(`Writers were not told that the backup is complete: ${text(error)}`)
       }
     }
-    folder.publish({ ...manifest, finishedAtMs: Date.now(), notes: this.#notes })
+    folder.prepare({ ...manifest, finishedAtMs: Date.now(), notes: this.#notes })
+    removeResumeNote(folder)
+    folder.reveal()
     const access = this.#surroundings.volumes
     const problems = this.#choice.resumable ? await endPersistent(access, manifest.volumes, keeps) : []
     problems.push(...(await tidyBookmarks(access, this.#repository, manifest.volumes)))

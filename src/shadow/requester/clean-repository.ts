@@ -10,7 +10,7 @@ import type { Manifest } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
 import { tidyBookmarks } from './bookmark-care.ts'
 import { endPersistent } from './end-persistent.ts'
-import { readResumeNote } from './resume-note.ts'
+import { readResumeNote, removeResumeNote } from './resume-note.ts'
 import type { VolumeAccess } from './surroundings.ts'
 
 /** @returns what was done, one sentence each */
@@ -20,7 +20,9 @@ export async function cleanRepository(access: VolumeAccess, repository: Reposito
     const partial = repository.partial(id)
     const manifest = repository.preparedManifest(id)
     if (manifest) {
-      partial.publish(adopted(manifest))
+      partial.prepare(adopted(manifest))
+      removeResumeNote(partial)
+      partial.reveal()
       notes.push(`Backup ${id} was whole when its run ended early, and is complete now`)
       notes.push(...(await endOf(access, manifest)))
       notes.push(...(await tidyBookmarks(access, repository, manifest.volumes)))

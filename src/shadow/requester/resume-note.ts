@@ -1,8 +1,8 @@
 // What a resumable backup notes down in its unfinished folder, so that a later run can go on with its
 // persistent shadow copies.
 //
-// Always true: the note is written when the shadow copies are there and replaced whole; it goes when the
-// backup is prepared; one that cannot be read means that the backup is started anew.
+// Always true: the note is written when the shadow copies are there and replaced whole; it goes once
+// the manifest is durable, so that one of both always names the shadow copies; one that cannot be read means that the backup is started anew.
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { hasCode } from '../../base/errors.ts'

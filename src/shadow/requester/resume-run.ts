@@ -39,6 +39,8 @@ export async function resumeBackup(
   const uuids: string[] = []
   for (const volume of choice.volumes) uuids.push((await access.find(volume)).volumeUuid)
   for (const id of repository.partialIds()) {
+    // One that only lacks its name is adopted instead.
+    if (repository.preparedManifest(id)) continue
     const folder = repository.partial(id)
     const note = readResumeNote(folder)
     if (note === null || !isSameWork(note, choice, uuids) || !(await areThere(access, note))) continue
@@ -120,8 +122,9 @@ async function finish(
   manifest: Manifest,
   choice: BackupChoice,
 ): Promise<BackupResult> {
+  folder.prepare(manifest)
   removeResumeNote(folder)
-  folder.publish(manifest)
+  folder.reveal()
   const keeps = manifest.volumes.some(({ bookmark }) => bookmark !== null)
   for (const problem of [
     ...(await endPersistent(access, manifest.volumes, keeps)),
