@@ -63,13 +63,16 @@ export class BackupFolder {
     const content = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
     hostCall(`Cannot write ${path}`, () => {
       mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-      const fd = openSync(path, 'w', 0o600)
+      // What is there stays whole until the new content is durable.
+      const unfinished = `${path}.new`
+      const fd = openSync(unfinished, 'w', 0o600)
       try {
         writeFileSync(fd, content)
         fsyncSync(fd)
       } finally {
         closeSync(fd)
       }
+      renameSync(unfinished, path)
     })
     const sha256 = createHash('sha256').update(content).digest('hex')
     return { file, sizeBytes: content.byteLength, sha256 }

@@ -69,6 +69,7 @@ export class BackupRun {
     let folder: BackupFolder | undefined
     try {
       await this.#discover(session)
+      this.#refuseEmpty()
       folder = this.#repository.begin(this.#choice.type, this.#startedAtMs)
       return await this.#makeBackup(session, folder)
     } catch (error) {
@@ -82,6 +83,15 @@ export class BackupRun {
   }
 
   // -- before anything is held
+
+  /** A backup of nothing would look like a good one. @throws UmbraError INVALID_ARGUMENT */
+  #refuseEmpty(): void {
+    if ((this.#choice.images && this.#volumes.length > 0) || this.#writers.length > 0) return
+    throw new UmbraError(
+      'INVALID_ARGUMENT',
+      'Nothing would be saved: no volume is named for images, and no writer has components to save',
+    )
+  }
 
   async #findVolumes(): Promise<void> {
     const found = new Map<string, VolumePlace>()
