@@ -298,7 +298,7 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
       [
         'backups',
         'array',
-        'all of them, oldest first: `{id, type, instantMs, keep, reasons, baseOf, allocatedBytes}`; `reasons` of `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `newest complete`, `damaged`, `base`',
+        'all of them, oldest first: `{id, type, instantMs, keep, reasons, baseOf, allocatedBytes}`; `reasons` of `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `newest complete`, `next base`, `damaged`, `base`',
       ],
       ['deletedCount', 'number', 'how many were deleted'],
       ['freedBytes', 'number', 'what their folders took'],

@@ -118,6 +118,14 @@ test('what a kept backup builds on stays, and the last complete one of each grou
   t.is(kept(groups, { last: 2 }), '0 2 3', 'each set of volumes by itself')
   const partial = invented([{ at: day(1) }, { at: day(2) }, { at: day(3), isPartial: true }])
   t.is(kept(partial, { last: 1 }), '1 2', 'the newest is not complete')
+  const copied = invented([
+    { at: day(1) },
+    { at: day(2), type: 'incremental', on: 0 },
+    { at: day(3), type: 'differential', on: 0 },
+    { at: day(4), type: 'copy' },
+  ])
+  t.is(kept(copied, { last: 1 }), '(0) 1 3', 'what the next incremental builds on, whatever is newer')
+  t.ok(planRetention(copied, { last: 1 }, UTC)[1]?.reasons.includes('next base'))
   const damaged = invented([
     { at: day(1) },
     { at: day(2) },

@@ -139,6 +139,9 @@ function applyRules(
   }
   const complete = newestFirst.find(({ manifest }) => !manifest.isPartial) ?? newestFirst[0]
   if (complete) keep(complete.id, 'newest complete')
+  // A copy or a differential may be newer, but nothing can build on it.
+  const base = newestFirst.find(({ manifest: { type } }) => type === 'full' || type === 'incremental')
+  if (base) keep(base.id, 'next base')
 }
 
 /** Of a damaged backup everything back to the last full before it may be a base. */
