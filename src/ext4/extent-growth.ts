@@ -1,7 +1,7 @@
 // How the extent tree of a file gains nodes: room for one more entry in a leaf that is full.
 //
-// Always true: leaves stay as full as e2fsck likes them, so entries move to a neighbour before a node
-// is split; appending leaves full nodes behind. Every node made is counted in the inode's sectorCount.
+// Always true: entries move to a neighbour before a node is split, at the end of the file too;
+// appending to full nodes leaves them full. Every node made is counted in the inode's sectorCount.
 // The path is stale afterwards: the caller finds its leaf anew.
 
 import { posixError } from '../base/errors.ts'
@@ -60,14 +60,13 @@ export class ExtentGrowth {
 
   /**
    * Makes room in the full leaf below `level` by moving entries towards the nearest sibling that has
-   * some: leaves stay as full as e2fsck likes them. Appending keeps to full leaves by itself.
+   * some. A split, which may leave a leaf's worth of room, thus only happens where there is none yet:
+   * e2fsck proposes to rebuild a tree whose leaves have more room than one of them holds.
    */
   #shift(inode: Inode, level: number): boolean {
     const parent = this.#path.steps[level] as Step
-    const leaf = this.#path.steps[level + 1] as Step
     const last = entryCount(parent.bytes) - 1
     const here = parent.index
-    if (here === last && leaf.index === entryCount(leaf.bytes) - 1) return false
     for (let distance = 1; distance <= NEIGHBOURHOOD_LEAVES; distance++) {
       for (const side of [1, -1]) {
         const index = here + side * distance

@@ -24,8 +24,9 @@ import type { Inode } from './inode.ts'
 
 /** Sectors of 512 bytes that a node below the root adds to the inode's count. */
 export const SECTORS_PER_NODE = 8
-/** How far entries are moved between leaves to keep them full, in leaves. */
-export const NEIGHBOURHOOD_LEAVES = 16
+/** How far entries are moved between leaves to keep them full, in leaves; a file of more than some 20,000
+ * extents may thus have room that e2fsck would take out of it (the kernel's own trees have more). */
+export const NEIGHBOURHOOD_LEAVES = 64
 
 export interface Step {
   bytes: Uint8Array

@@ -178,3 +178,16 @@ test('a badly fragmented file grows, splits, heals and shrinks its tree', requir
   t.is(file.image.core.allocator.freeCount, empty, 'every block came back')
   await file.image.close()
 })
+
+test('appending uses the room a split left before it makes a new leaf', requires('e2fsck'), async (t) => {
+  const image = await makeImage(t, 256 * 2 ** 20)
+  const file = new StampedFile(image, new Random(1))
+  // Thirty full leaves of 340 extents: further apart than one leaf and its nearest neighbours.
+  const extents = 30 * 340
+  for (let i = 0; i < extents; i++) file.write(i * 3)
+  file.write(1)
+  await file.verify(t, 'a leaf was split in front')
+  for (let i = extents; i < extents + 60; i++) file.write(i * 3)
+  await file.verify(t, 'appended to the last leaf')
+  await file.image.close()
+})
