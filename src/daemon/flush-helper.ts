@@ -10,7 +10,7 @@ import { constants } from 'node:os'
 import { requireAddon } from '../base/addon.ts'
 import { errnoFrom, hasCode } from '../base/errors.ts'
 import { unmountDevice } from '../fuse/device/unmount.ts'
-import type { HelperAnswer, HelperRequest } from './flush.ts'
+import { type HelperAnswer, type HelperRequest, MOUNT_GONE } from './flush.ts'
 
 async function perform(request: HelperRequest): Promise<number> {
   try {
@@ -29,7 +29,13 @@ async function perform(request: HelperRequest): Promise<number> {
 function flush(folder: string, marker: string): number {
   const result = requireAddon().syncfs(folder)
   if (result < 0) return result
-  closeSync(openSync(`${folder}/${marker}`, 'r'))
+  try {
+    closeSync(openSync(`${folder}/${marker}`, 'r'))
+  } catch (error) {
+    // On the mount the marker is there: somebody has detached it, and what is synced was what lies below.
+    if (errnoFrom(error) === constants.errno.ENOENT) return MOUNT_GONE
+    throw error
+  }
   return 0
 }
 

@@ -16,9 +16,12 @@ export type HelperRequest =
 
 export interface HelperAnswer {
   readonly id: number
-  /** 0, or a negated errno. */
+  /** 0, a negated errno, or MOUNT_GONE. */
   readonly result: number
 }
+
+/** The flush found another file system in the place of the mount. */
+export const MOUNT_GONE = 1
 
 /** The file system's side: makes a hidden file whose RELEASE follows every WRITE queued before it. */
 export interface FlushMarkers {
@@ -64,7 +67,7 @@ export class FlushHelper {
 
   /**
    * @throws UmbraError TIMED_OUT when the kernel or the file system did not finish in time,
-   *   UNAVAILABLE when the helper has died
+   *   UNAVAILABLE when the helper has died or the folder is no longer the mount
    */
   async flush(folder: string, markers: FlushMarkers): Promise<void> {
     let released: (() => void) | undefined
@@ -74,6 +77,12 @@ export class FlushHelper {
     const marker = markers.arm(() => released?.())
     try {
       const result = await this.#ask({ task: 'flush', folder, marker: marker.name })
+      if (result === MOUNT_GONE) {
+        throw new UmbraError(
+          'UNAVAILABLE',
+          `${folder} was unmounted; its daemon ends once the files that are open there are closed, try again then`,
+        )
+      }
       // The kernel tells once of every write that failed since the last time, after its program was told.
       if (result < 0) {
         throw systemError(-result, `Something written to ${folder} was lost and is not in the volume`)

@@ -3,15 +3,16 @@
 
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'brittle'
+import { isRunning } from '../../src/daemon/is-running.ts'
 import type { DaemonOptions } from '../../src/daemon/launch.ts'
 import { requires } from '../support/requires.ts'
-import { run } from '../support/run.ts'
+import { run, until } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
-import { isMountPoint, umbra } from '../support/umbra.ts'
+import { isMountPoint, mountVolume, umbra } from '../support/umbra.ts'
 
 /** Longer than the command takes to ask for the flush: its WRITEs are under way or still to come. */
 const DELAY_MS = 2000
@@ -70,6 +71,32 @@ test('snapshot create waits for WRITEs that the daemon delays', requires('root',
   const ended = message(daemon)
   await umbra(['unmount', mountPoint])
   t.ok(((await ended)['delayed'] ?? 0) > 0, 'WRITEs were delayed')
+})
+
+test('a mount detached by others is not taken for lost writes', requires('root', '/dev/fuse'), async (t) => {
+  const folder = tempFolder(t)
+  const volume = join(folder, 'v.umbra')
+  await umbra(['create', volume, '--size', '64M'])
+  const mounted = await mountVolume(t, volume, join(folder, 'mnt'))
+  const fd = openSync(join(mounted.folder, 'open'), 'w')
+  let isOpen = true
+  const close = () => {
+    if (isOpen) closeSync(fd)
+    isOpen = false
+  }
+  t.teardown(close, { order: -1 })
+  writeSync(fd, 'content')
+  await run('umount', ['-l', mounted.folder])
+
+  const refused = await umbra(['snapshot', 'create', volume, 'one'], { check: false })
+  t.ok(/mnt was unmounted/.test(refused.stderr), refused.stderr.trim())
+  t.absent(/lost/.test(refused.stderr))
+
+  close()
+  await until('the daemon has ended', () => !isRunning(mounted.pid))
+  await umbra(['check', volume])
+  await umbra(['mount', volume, mounted.folder])
+  t.is(readFileSync(join(mounted.folder, 'open'), 'utf8'), 'content', 'nothing was lost')
 })
 
 function message(child: ReturnType<typeof fork>): Promise<Record<string, number>> {

@@ -82,7 +82,7 @@ function killGroup(pid: number | undefined): void {
 export async function until<T>(
   what: string,
   probe: () => T | Promise<T>,
-  timeoutMs = 10_000,
+  timeoutMs = 60_000,
 ): Promise<Exclude<T, undefined | false | null>> {
   const deadlineMs = Date.now() + timeoutMs
   for (;;) {

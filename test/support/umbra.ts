@@ -8,6 +8,9 @@ import { fileURLToPath } from 'node:url'
 import type { Assertion } from 'brittle'
 import { type RunOptions, type RunResult, run } from './run.ts'
 
+/** On a busy machine a daemon's last commit takes its time. */
+const UNMOUNT_TIMEOUT_MS = 120_000
+
 export const UMBRA = fileURLToPath(new URL('../../bin/umbra.js', import.meta.url))
 
 /** Runs `umbra ARGS`; rejects on a non-zero exit code unless `check: false`. */
@@ -39,10 +42,12 @@ export async function mountVolume(
   let gone = false
   const unmount = async (): Promise<void> => {
     if (gone) return
-    await umbra(['unmount', folder], { timeoutMs: 30_000 })
+    await umbra(['unmount', folder], { timeoutMs: UNMOUNT_TIMEOUT_MS })
     gone = true
   }
   t.teardown(async () => {
+    // What is mounted there after it is somebody else's to unmount.
+    if (gone) return
     await unmount().catch(() => undefined)
     if (isMountPoint(folder)) await run('umount', ['-l', folder], { check: false, timeoutMs: 10_000 })
   })
