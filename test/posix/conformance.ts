@@ -3,14 +3,13 @@
 // Always true: every rule is either expected to hold or named as a difference with its reason; a rule
 // that is named and holds is an error as well, and so is a name that no rule has.
 
-import { chmodSync, mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Assertion } from 'brittle'
 import { run } from '../support/run.ts'
 
 export interface Difference {
-  /** A rule's name, less the user that it runs as; one that ends with `*` stands for all that begin so. */
+  /** A rule's name, less the user that it runs as; a `*` in it stands for any text. */
   readonly rule: string
   readonly reason: string
   /** It may hold: who is first decides. */
@@ -43,21 +42,30 @@ const GROUP_TIMEOUT_MS = 280_000
 /** One rule a line: `ok [who] name`, or `not ok [who] name -- what went wrong`. */
 const LINE = /^(not ok|ok) (\[(?:root|user)\] .*?)(?: -- (.*))?$/
 
+export interface GroupOptions {
+  readonly differences?: readonly Difference[]
+  /** Default both. */
+  readonly who?: 'root' | 'user'
+  /** Words before those of each program: they make it another user's, in another namespace. */
+  readonly prefix?: readonly string[]
+}
+
 /** Makes a folder for a group below `top`, runs its rules there, and removes it. @returns names that were tried */
 export async function holdGroup(
   t: Assertion,
   top: string,
   group: string,
-  differences: readonly Difference[] = [],
-  who?: 'root' | 'user',
+  options: GroupOptions = {},
 ): Promise<string[]> {
+  const { differences = [], who, prefix = [] } = options
   const folder = join(top, `rules-${group}`)
-  mkdirSync(folder)
-  chmodSync(folder, 0o755)
-  const { stdout } = await run('python3', [RUNNER, folder, ...(who ? ['--who', who] : []), group], {
-    timeoutMs: GROUP_TIMEOUT_MS,
-  })
-  rmdirSync(folder)
+  const start = (...words: string[]) => {
+    const [command = '', ...args] = [...prefix, ...words]
+    return run(command, args, { timeoutMs: GROUP_TIMEOUT_MS })
+  }
+  await start('mkdir', '-m', '755', folder)
+  const { stdout } = await start('python3', RUNNER, folder, ...(who ? ['--who', who] : []), group)
+  await start('rmdir', folder)
   const tried: string[] = []
   for (const line of stdout.split('\n').filter((text) => text !== '')) {
     const [, verdict, name = '', message] = LINE.exec(line) ?? []
@@ -72,7 +80,9 @@ export async function holdGroup(
 
 function isMeant({ rule }: Difference, name: string): boolean {
   const plain = name.replace(/^\[(root|user)\] /, '')
-  return rule.endsWith('*') ? plain.startsWith(rule.slice(0, -1)) : plain === rule
+  const [start = '', end] = rule.split('*')
+  if (end === undefined) return plain === rule
+  return plain.startsWith(start) && plain.endsWith(end) && plain.length >= start.length + end.length
 }
 
 /** Named differences that are no rule's name. */

@@ -17,7 +17,8 @@ test('device: every rule holds, or is a known difference', NEEDS, async (t) => {
   chmodSync(lab.folder, 0o755)
   const mounted = await lab.mount()
   const tried: string[] = []
-  for (const group of GROUPS) tried.push(...(await holdGroup(t, lab.dir, group, DEVICE_DIFFERENCES)))
+  for (const group of GROUPS)
+    tried.push(...(await holdGroup(t, lab.dir, group, { differences: DEVICE_DIFFERENCES })))
   t.alike(unknownNames(tried, DEVICE_DIFFERENCES), [], 'every known difference is a rule')
   t.ok(tried.length > 1000, `${tried.length} rules were tried`)
   await mounted.unmount()
@@ -35,14 +36,9 @@ test('device, writing through: every rule holds', { ...NEEDS, skip: !isLong }, a
   const lab = await makeLab(t, '4G')
   chmodSync(lab.folder, 0o755)
   const mounted = await lab.mount(['--write-through'])
-  for (const group of GROUPS)
-    await holdGroup(
-      t,
-      lab.dir,
-      group,
-      DEVICE_DIFFERENCES.filter(
-        ({ rule }) => !rule.startsWith('EFBIG') && !rule.startsWith('times: truncate'),
-      ),
-    )
+  const differences = DEVICE_DIFFERENCES.filter(
+    ({ rule }) => !rule.startsWith('EFBIG') && !rule.startsWith('times: truncate'),
+  )
+  for (const group of GROUPS) await holdGroup(t, lab.dir, group, { differences })
   await mounted.unmount()
 })

@@ -69,7 +69,7 @@ export async function mountFuseNative(
     current = locals
   })
   const before = fuseDescriptors()
-  await mounted(fuse, mountPoint)
+  await mounted(fuse, mountPoint, options.allowOther ?? false)
   const descriptor = [...fuseDescriptors()].find((fd) => !before.has(fd))
   return watch(fuse, answers, mountPoint, descriptor, options.onEnded ?? (() => {}))
 }
@@ -126,11 +126,12 @@ function tooLong(what: string, path: string): UmbraError {
   return new UmbraError('INVALID_ARGUMENT', `The ${what} is too long for fuse-native: ${path}`)
 }
 
-function mounted(fuse: Fuse, mountPoint: string): Promise<void> {
+function mounted(fuse: Fuse, mountPoint: string, allowOther: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     fuse.mount((cause) => {
       if (!cause) return resolve()
-      const message = `Cannot mount on ${mountPoint} by fuse-native: ${cause.message} (it needs /dev/fuse and, without root, fusermount)`
+      const conf = allowOther ? ' and "user_allow_other" in /etc/fuse.conf' : ''
+      const message = `Cannot mount on ${mountPoint} by fuse-native: ${cause.message} (it needs /dev/fuse and, without root, fusermount${conf})`
       reject(new UmbraError('NOT_PERMITTED', message, { mountPoint }, cause))
     })
   })

@@ -70,7 +70,8 @@ def _():
         pause()
         os.pwrite(fd, b'child', 0)
         os._exit(0)
-    os.read(out, 1)
+    os.close(into)
+    equal(os.read(out, 1), b'.', 'the other process')
     with Open('a') as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         equal(os.pread(fd, 10, 0), b'child')
