@@ -1,6 +1,7 @@
 // deadline 600
-// A random history of a repository: backups of all types, prune and consolidate, some of them killed. After each step
-// every backup that is there is restored bit for bit.
+// A random history of a repository: backups of all types, prune and consolidate, some of them killed, bookmarks that
+// are lost. Each backup builds on what its type says, consolidated ones being fulls, as far as bookmarks are there;
+// after each step every backup that is there is restored bit for bit.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -15,6 +16,7 @@ import { verifyRepository } from '../../src/shadow/repository/verify.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
+import { umbra, umbraJson } from '../support/umbra.ts'
 import { type BackupLab, backupLab, LabWriter, openRepository } from './backup-lab.ts'
 import { type Saved, savedOf, wrongRestores } from './care-judge.ts'
 import { runCare } from './care-run.ts'
@@ -34,10 +36,12 @@ class History {
   readonly lab: BackupLab
   readonly data: string
   readonly saved: Saved[] = []
+  readonly #t: Assertion
   readonly #random: Random
   #step = 0
 
-  constructor(lab: BackupLab, data: string, random: Random) {
+  constructor(t: Assertion, lab: BackupLab, data: string, random: Random) {
+    this.#t = t
     this.lab = lab
     this.data = data
     this.#random = random
@@ -47,15 +51,46 @@ class History {
   async step(): Promise<string> {
     const random = this.#random
     if (this.#step++ < 2 || random.chance(0.55)) return this.#backUp()
+    if (random.chance(0.15)) return this.#loseBookmark()
     return random.chance(0.5) ? this.#prune() : this.#consolidate()
   }
 
   async #backUp(): Promise<string> {
     const type = this.saved.length === 0 ? 'full' : this.#random.pick(TYPES)
     await this.#change()
+    const expected = await this.#baseOf(type)
     const result = await this.lab.backup({ type, orFull: true, images: true, components: 'all' })
     this.saved.push(await savedOf(result, this.data))
+    const base = result.manifest.images[0]?.baseBackupId ?? null
+    this.#t.is(base, expected, `${type} ${result.manifest.id} builds on ${expected ?? 'nothing'}`)
     return `${type} ${result.manifest.id}`
+  }
+
+  /** What an image of this type has to build on, as the bookmarks and qemu-img tell. */
+  async #baseOf(type: BackupType): Promise<string | null> {
+    if (type !== 'incremental' && type !== 'differential') return null
+    const bookmarks = await this.#bookmarks()
+    for (const { id, folder, manifest } of openRepository(this.lab).list().reverse()) {
+      if (!/-(full|incremental)-/.test(id) || !bookmarks.some((name) => name.endsWith(id))) continue
+      if (type === 'incremental') return id
+      const image = join(folder, manifest?.images[0]?.file ?? '')
+      const { stdout } = await run('qemu-img', ['info', '--output=json', image])
+      if (!('backing-filename' in (JSON.parse(stdout) as object))) return id
+    }
+    return null
+  }
+
+  async #bookmarks(): Promise<string[]> {
+    const all = await umbraJson<{ name: string }[]>(['bookmark', 'list', this.lab.at('v.umbra')])
+    return all.map(({ name }) => name)
+  }
+
+  async #loseBookmark(): Promise<string> {
+    const bookmarks = await this.#bookmarks()
+    if (bookmarks.length === 0) return 'no bookmark to lose'
+    const name = this.#random.pick(bookmarks)
+    await umbra(['bookmark', 'delete', this.lab.at('v.umbra'), name])
+    return `lost bookmark ${name}`
   }
 
   async #change(): Promise<void> {
@@ -131,7 +166,7 @@ async function history(t: Assertion): Promise<History> {
       builder.addFileGroup({ name: 'files' }).addFiles({ path: data, changedRanges: true })
     }),
   )
-  return new History(lab, data, random)
+  return new History(t, lab, data, random)
 }
 
 test('whatever is done to a repository, what is there is restored bit for bit', NEEDS, async (t) => {

@@ -2,6 +2,8 @@
 //
 // The base of an incremental is the last full or incremental, of a differential the last full, of a log
 // backup the last full, incremental or log; never a copy, never what failed (vss.md sections 4.7 and 9 #4, #21).
+// An incremental that was consolidated is a full to all that comes after it. An image builds on the newest of
+// these whose point its volume still knows; without the point nobody could say what changed since.
 // Always true: a chain starts with a full and every link of it is there and readable; a damaged manifest
 // breaks the chains that it may be part of and no other.
 
@@ -28,6 +30,16 @@ const BASE_TYPES: Readonly<Record<DeltaType, readonly BackupType[]>> = {
   log: ['full', 'incremental', 'log'],
 }
 
+/** What an image or a component counts as for those that build on it: a consolidated incremental is a full. */
+function typeAsBase(type: BackupType, { baseBackupId }: { baseBackupId: string | null }): BackupType {
+  return type === 'incremental' && baseBackupId === null ? 'full' : type
+}
+
+/** Whether a component of this record may be what the next one of a type builds on. */
+export function isComponentBase(component: ComponentRecord, type: DeltaType): boolean {
+  return component.mayBeBase && BASE_TYPES[type].includes(typeAsBase(component.type, component))
+}
+
 export interface ImageLink {
   readonly entry: BackupEntry
   readonly manifest: Manifest
@@ -41,32 +53,77 @@ export function imageFile(volumeUuid: string, format: 'qcow2' | 'raw'): string {
   return `images/${volumeUuid}.${format}`
 }
 
+/** A point of a volume's history. */
+export type PointRecord = ImageRecord['point']
+
+export interface ImageBase extends ImageLink {
+  /** Newer backups of the kind, whose points their volume no longer has: newest first. */
+  readonly passedOver: readonly string[]
+}
+
 /**
  * The image that the next one of a volume builds on, its chain looked through.
+ * @param hasPoint whether the volume still knows a point, as a snapshot or as a bookmark
  * @throws UmbraError NO_BASE, BROKEN_CHAIN
  */
 export function imageBase(
   entries: readonly BackupEntry[],
   volumeUuid: string,
   type: 'incremental' | 'differential',
-): ImageLink {
+  hasPoint: (point: PointRecord) => boolean,
+): ImageBase {
+  const passedOver: string[] = []
+  for (const { entry, image } of imageBases(entries, volumeUuid, type)) {
+    if (entry.problem) throw broken(entry.id, entry.problem.message)
+    if (!image || !hasPoint(image.point)) {
+      passedOver.push(entry.id)
+      continue
+    }
+    imageChain(entries, entry.id, volumeUuid)
+    return { entry, manifest: entry.manifest, image, path: join(entry.folder, image.file), passedOver }
+  }
+  const [lost] = passedOver
+  throw lost === undefined
+    ? new UmbraError(
+        'NO_BASE',
+        `There is no ${type === 'differential' ? 'full backup' : 'full or incremental backup'} of volume ${volumeUuid} to build on`,
+        { volumeUuid },
+      )
+    : new UmbraError(
+        'NO_BASE',
+        `Volume ${volumeUuid} no longer has the bookmark of backup ${lost}, which this one would build on, nor one of an older backup`,
+        { volumeUuid, backup: lost },
+      )
+}
+
+/** Images that one of this type may build on, and damaged backups that may hold such; newest first. */
+function* imageBases(
+  entries: readonly BackupEntry[],
+  volumeUuid: string,
+  type: 'incremental' | 'differential',
+): Generator<{ readonly entry: BackupEntry; readonly image: ImageRecord | null }> {
   for (const entry of [...entries].reverse()) {
     const entryType = parseBackupId(entry.id)?.type
-    if (entryType === undefined || !BASE_TYPES[type].includes(entryType)) continue
+    if (entryType === undefined || !BASE_TYPES.incremental.includes(entryType)) continue
     if (entry.problem) {
-      if (hasImageOf(entry, volumeUuid)) throw broken(entry.id, entry.problem.message)
+      if (BASE_TYPES[type].includes(entryType) && hasImageOf(entry, volumeUuid)) yield { entry, image: null }
       continue
     }
     const image = imageOf(entry.manifest, volumeUuid)
-    if (!image) continue
-    imageChain(entries, entry.id, volumeUuid)
-    return { entry, manifest: entry.manifest, image, path: join(entry.folder, image.file) }
+    if (image && BASE_TYPES[type].includes(typeAsBase(entryType, image))) yield { entry, image }
   }
-  throw new UmbraError(
-    'NO_BASE',
-    `There is no ${type === 'differential' ? 'full backup' : 'full or incremental backup'} of volume ${volumeUuid} to build on`,
-    { volumeUuid },
-  )
+}
+
+/** What the next image of a volume would build on, if its chain is whole; null: a full is due. */
+export function newestImageBase(
+  entries: readonly BackupEntry[],
+  volumeUuid: string,
+  type: 'incremental' | 'differential',
+  hasPoint: (point: PointRecord) => boolean,
+): ImageRecord | null {
+  for (const { image } of imageBases(entries, volumeUuid, type))
+    if (image && hasPoint(image.point)) return image
+  return null
 }
 
 /**
@@ -129,7 +186,7 @@ function componentBases(
     const link = componentOf(entry, writer, key)
     if (!link?.component.mayBeBase) continue
     found.push(link)
-    if (link.component.type === 'full') break
+    if (isComponentBase(link.component, 'differential')) break
   }
   return found
 }
@@ -145,10 +202,13 @@ export function componentBase(
   type: DeltaType,
 ): ComponentLink | null {
   const bases = componentBases(entries, writer, key)
-  return bases.find(({ component }) => BASE_TYPES[type].includes(component.type)) ?? null
+  return bases.find(({ component }) => isComponentBase(component, type)) ?? null
 }
 
-/** The types that a component was saved as since its last full, that one left out, oldest first. */
+/**
+ * The types that a component was saved as since its last full, that one left out, oldest first. This asks what
+ * its writer remembers, and no writer was told of a consolidation.
+ */
 export function seriesOf(
   entries: readonly BackupEntry[],
   writer: WriterName,

@@ -3,20 +3,31 @@
 // Always true: the newest goes first, and each becomes invisible by one rename before its bytes go, so that at no
 // instant a visible backup lacks what it builds on; a plan that would break a chain is refused whole.
 
-import { lstatSync, readdirSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
+import { MIB } from '../../base/units.ts'
+import { HostFile } from '../../image/host-file.ts'
+import { decodeFirstCluster } from '../../image/qcow2-header.ts'
 import { readResumeNote } from '../requester/resume-note.ts'
+import { parseBackupId } from './backup-id.ts'
 import { refreshChains } from './consolidate.ts'
 import { basesOf, withBases } from './dependencies.ts'
 import type { BackupEntry, Repository } from './repository.ts'
 import type { PlannedBackup } from './retention.ts'
 
 const SECTOR_BYTES = 512
+/** qcow2 has no larger ones. */
+const CLUSTER_MAX_BYTES = 2 * MIB
 
-/** Ids that backups need which are not complete yet: those of runs that can be gone on with. */
+/**
+ * Ids that backups need of which the list of them tells nothing: those of runs that can be gone on with, and
+ * damaged ones whose images still name what they lie on.
+ */
 export function pinnedIds(repository: Repository): Set<string> {
   const pinned = new Set<string>()
+  for (const { folder, problem } of repository.list())
+    if (problem) for (const base of backingIds(folder)) pinned.add(base)
   for (const id of repository.partialIds()) {
     const manifest = repository.preparedManifest(id)
     if (manifest) for (const base of basesOf(manifest)) pinned.add(base)
@@ -24,6 +35,34 @@ export function pinnedIds(repository: Repository): Set<string> {
     for (const { baseBackupId } of note?.volumes ?? []) if (baseBackupId !== null) pinned.add(baseBackupId)
   }
   return pinned
+}
+
+/** Ids of the backups whose images those in a folder have as their backing files. */
+function* backingIds(folder: string): Generator<string> {
+  const images = join(folder, 'images')
+  if (!existsSync(images)) return
+  for (const name of readdirSync(images)) {
+    if (!name.endsWith('.qcow2')) continue
+    const id = backingName(join(images, name))?.split('/').at(-3)
+    if (id !== undefined && parseBackupId(id) !== null) yield id
+  }
+}
+
+function backingName(path: string): string | undefined {
+  try {
+    const file = new HostFile(path)
+    try {
+      const first = Buffer.alloc(Math.min(file.sizeBytes, CLUSTER_MAX_BYTES))
+      file.read(0, first.length, first, 0)
+      return decodeFirstCluster(first, path).backing?.name
+    } finally {
+      file.close()
+    }
+  } catch (error) {
+    // Damaged as well, or no image.
+    if (error instanceof UmbraError) return undefined
+    throw error
+  }
 }
 
 /**

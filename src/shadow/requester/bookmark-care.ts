@@ -4,8 +4,7 @@
 // meet; what no later backup of this repository can build on is deleted; what cannot be deleted now is
 // by the next backup.
 
-import { imageOf } from '../repository/chains.ts'
-import type { Manifest } from '../repository/manifest.ts'
+import { isComponentBase, newestImageBase } from '../repository/chains.ts'
 import type { BackupEntry, Repository } from '../repository/repository.ts'
 import type { VolumeAccess } from './surroundings.ts'
 
@@ -19,20 +18,45 @@ export function snapshotName(repository: Repository, backupId: string): string {
   return `${namePrefix(repository)}${backupId}`
 }
 
-/** Ids of the points of a volume that a later backup may start from. */
-export function neededPoints(entries: readonly BackupEntry[], volumeUuid: string): Set<string> {
-  const needed = new Set<string>()
-  const manifests = entries.flatMap(({ manifest }) => (manifest ? [manifest] : []))
-  for (const chosen of [
-    manifests.findLast((manifest) => manifest.type === 'full' && hasVolume(manifest, volumeUuid)),
-    manifests.findLast((manifest) => isHistory(manifest) && hasVolume(manifest, volumeUuid)),
-    manifests.findLast((manifest) => manifest.type === 'full' && imageOf(manifest, volumeUuid)),
-    manifests.findLast((manifest) => isHistory(manifest) && imageOf(manifest, volumeUuid)),
-  ]) {
-    const volume = chosen?.volumes.find((candidate) => candidate.volumeUuid === volumeUuid)
-    if (volume) needed.add(volume.point.id)
+/**
+ * Ids of the points of a volume that a later backup may start from.
+ * @param existing ids of those that the volume has: of what has lost its point the next older is needed
+ */
+export function neededPoints(
+  entries: readonly BackupEntry[],
+  volumeUuid: string,
+  existing: ReadonlySet<string>,
+): Set<string> {
+  const needed = new Set<string>(componentPoints(entries, volumeUuid))
+  for (const type of ['incremental', 'differential'] as const) {
+    const image = newestImageBase(entries, volumeUuid, type, ({ id }) => existing.has(id))
+    if (image) needed.add(image.point.id)
   }
   return needed
+}
+
+/** Where the components' next backups start when they look for changed ranges. */
+function* componentPoints(entries: readonly BackupEntry[], volumeUuid: string): Generator<string> {
+  const settled = new Set<string>()
+  for (const { manifest, name, component } of componentRecords(entries)) {
+    const volume = manifest.volumes.find((candidate) => candidate.volumeUuid === volumeUuid)
+    for (const type of ['incremental', 'differential'] as const) {
+      const key = `${type} ${name}`
+      if (settled.has(key) || !isComponentBase(component, type)) continue
+      settled.add(key)
+      if (volume) yield volume.point.id
+    }
+  }
+}
+
+/** All of them, of the newest backup first. */
+function* componentRecords(entries: readonly BackupEntry[]) {
+  for (const { manifest } of [...entries].reverse())
+    for (const { classId, instanceName, components } of manifest?.writers ?? [])
+      for (const component of components) {
+        const name = JSON.stringify([classId, instanceName, component.logicalPath, component.name])
+        if (manifest) yield { manifest, name, component }
+      }
 }
 
 /** Deletes what this repository no longer needs. @returns what could not be deleted, one sentence each */
@@ -44,9 +68,10 @@ export async function tidyBookmarks(
   const problems: string[] = []
   const entries = repository.list()
   for (const { volumeUuid, volumePath } of touched) {
-    const needed = neededPoints(entries, volumeUuid)
     try {
-      for (const point of await volumes.points(volumePath)) {
+      const points = await volumes.points(volumePath)
+      const needed = neededPoints(entries, volumeUuid, new Set(points.map(({ id }) => id)))
+      for (const point of points) {
         const isOurs = point.kind === 'bookmark' && point.name.startsWith(namePrefix(repository))
         if (isOurs && !needed.has(point.id)) await volumes.deleteBookmark(volumePath, point.id)
       }
@@ -55,12 +80,4 @@ export async function tidyBookmarks(
     }
   }
   return problems
-}
-
-function isHistory({ type }: Manifest): boolean {
-  return type === 'full' || type === 'incremental'
-}
-
-function hasVolume(manifest: Manifest, volumeUuid: string): boolean {
-  return manifest.volumes.some((volume) => volume.volumeUuid === volumeUuid && volume.bookmark !== null)
 }
