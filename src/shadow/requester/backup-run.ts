@@ -13,7 +13,7 @@ import type { BackupComponents } from '../documents/backup-components.ts'
 import type { WriterResult } from '../documents/vocabulary.ts'
 import type { WriterMetadata } from '../documents/writer-metadata.ts'
 import type { BackupFolder } from '../repository/backup-folder.ts'
-import { type ImageLink, imageBase } from '../repository/chains.ts'
+import { type ImageLink, imageBase, type PointRecord } from '../repository/chains.ts'
 import type { Manifest, StoredFile, VolumePoint } from '../repository/manifest.ts'
 import type { BackupEntry, Repository } from '../repository/repository.ts'
 import type { BackupChoice } from './backup-options.ts'
@@ -24,6 +24,8 @@ import { endPersistent } from './end-persistent.ts'
 import { makeManifest, withStatuses } from './make-manifest.ts'
 import { neededVolumes } from './needed-volumes.ts'
 import { hasResumeNote, type ResumeNote, removeResumeNote, writeResumeNote } from './resume-note.ts'
+import { readSetNote, removeSetNote, writeSetNote } from './set-note.ts'
+import { dropStrayShadows } from './stray-shadows.ts'
 import type { Surroundings, VolumePlace } from './surroundings.ts'
 import { failedWriters, failureText, writerFailure } from './writer-judgement.ts'
 
@@ -72,14 +74,21 @@ export class BackupRun {
       this.#refuseEmpty()
       folder = this.#repository.begin(this.#choice.type, this.#startedAtMs)
       return await this.#makeBackup(session, folder)
-    } catch (error) {
-      // What is prepared is whole, and writers may have been told so: the next command gives it its name.
-      // What can be resumed waits for the next run.
-      if (folder && !this.#isPrepared && !hasResumeNote(folder)) folder.discard()
-      throw error
     } finally {
       await session.close().catch((error: unknown) => this.#note(`The session's end failed: ${text(error)}`))
+      if (folder) await this.#discardHalfMade(folder)
     }
+  }
+
+  /**
+   * What is prepared is whole, and writers may have been told so: the next command gives it its name. What
+   * can be resumed waits for the next run, as does what has shadow copies that cannot be ended now.
+   */
+  async #discardHalfMade(folder: BackupFolder): Promise<void> {
+    if (this.#isPrepared || hasResumeNote(folder)) return
+    const paths = readSetNote(folder)?.volumePaths ?? []
+    const { failedPaths } = await dropStrayShadows(this.#surroundings.volumes, this.#repository, paths)
+    if (failedPaths.size === 0) folder.discard()
   }
 
   // -- before anything is held
@@ -118,14 +127,18 @@ export class BackupRun {
       this.#imageBases.set(volumeUuid, null)
       return
     }
-    const base = imageBase(this.#entries, volumeUuid, type)
     const points = await this.#surroundings.volumes.points(volumePath)
-    const { id, epoch } = base.image.point
-    if (!points.some((point) => point.id === id && point.epoch === epoch))
-      throw new UmbraError(
-        'NO_BASE',
-        `${volumePath} no longer has the bookmark of backup ${base.entry.id}, which this one would build on`,
-        { backup: base.entry.id },
+    const known = new Map(points.map(({ id, epoch }) => [id, epoch]))
+    const base = imageBase(
+      this.#entries,
+      volumeUuid,
+      type,
+      ({ id, epoch }: PointRecord) => known.get(id) === epoch,
+    )
+    const [lost] = base.passedOver
+    if (lost !== undefined)
+      this.#note(
+        `The image of ${volumePath} builds on backup ${base.entry.id}: of the newer ${lost} the volume no longer has the bookmark`,
       )
     this.#imageBases.set(volumeUuid, base)
   }
@@ -171,6 +184,8 @@ export class BackupRun {
     const name = snapshotName(this.#repository, folder.id)
     let snapshotSetId: string | null = null
     if (volumes.length > 0) {
+      const volumePaths = volumes.map(({ volumePath }) => volumePath)
+      if (this.#choice.resumable) await writeSetNote(folder, { snapshotName: name, volumePaths })
       const waitMs = this.#choice.autoRetryMs ?? 0
       snapshotSetId = (await session.startSnapshotSet({ waitMs })).snapshotSetId
       for (const { volumePath } of volumes) await session.addToSnapshotSet(volumePath, { snapshotName: name })
@@ -289,6 +304,7 @@ export class BackupRun {
     }
     folder.prepare({ ...manifest, finishedAtMs: Date.now(), notes: this.#notes })
     removeResumeNote(folder)
+    removeSetNote(folder)
     folder.reveal()
     const access = this.#surroundings.volumes
     const problems = this.#choice.resumable ? await endPersistent(access, manifest.volumes, keeps) : []

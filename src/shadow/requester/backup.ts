@@ -12,7 +12,7 @@ import { type BackupChoice, type BackupOptions, chosen } from './backup-options.
 import { type BackupResult, BackupRun } from './backup-run.ts'
 import { cleanRepository } from './clean-repository.ts'
 import { resumeBackup } from './resume-run.ts'
-import type { Surroundings } from './surroundings.ts'
+import type { Surroundings, VolumeAccess } from './surroundings.ts'
 import { isTransient } from './writer-judgement.ts'
 
 export type { BackupResult } from './backup-run.ts'
@@ -33,7 +33,7 @@ export async function backup(
   using _lock = repository.lock()
   try {
     const resumed = await resumeBackup(surroundings.volumes, repository, choice)
-    const notes = resumed ? [] : await cleanRepository(surroundings.volumes, repository)
+    const notes = resumed ? [] : await cleanUp(surroundings.volumes, repository, choice)
     for (const note of notes) choice.onNote?.(note)
     const result = resumed ?? (await withFullInstead(surroundings, repository, choice))
     repository.record({
@@ -49,6 +49,16 @@ export async function backup(
     repository.record({ atMs: Date.now(), operation: 'backup', backupId: null, outcome: 'failed', message })
     throw error
   }
+}
+
+async function cleanUp(
+  access: VolumeAccess,
+  repository: Repository,
+  { volumes }: BackupChoice,
+): Promise<string[]> {
+  const paths: string[] = []
+  for (const volume of volumes) paths.push((await access.find(volume)).volumePath)
+  return cleanRepository(access, repository, paths)
 }
 
 async function withFullInstead(

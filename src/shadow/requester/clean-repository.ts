@@ -6,50 +6,70 @@
 // whether their writers heard of it.
 
 import { existsSync } from 'node:fs'
-import type { Manifest } from '../repository/manifest.ts'
+import type { BackupFolder } from '../repository/backup-folder.ts'
+import type { Manifest, VolumePoint } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
-import { tidyBookmarks } from './bookmark-care.ts'
-import { endPersistent } from './end-persistent.ts'
+import { snapshotName, tidyBookmarks } from './bookmark-care.ts'
 import { readResumeNote, removeResumeNote } from './resume-note.ts'
+import { readSetNote, removeSetNote, writeSetNote } from './set-note.ts'
+import { dropStrayShadows } from './stray-shadows.ts'
 import type { VolumeAccess } from './surroundings.ts'
 
-/** @returns what was done, one sentence each */
-export async function cleanRepository(access: VolumeAccess, repository: Repository): Promise<string[]> {
+/**
+ * @param volumePaths volumes that are to be looked through besides those that the repository knows of
+ * @returns what was done, one sentence each
+ */
+export async function cleanRepository(
+  access: VolumeAccess,
+  repository: Repository,
+  volumePaths: readonly string[] = [],
+): Promise<string[]> {
   const notes: string[] = []
+  const touched = new Set(volumePaths)
+  const whole: VolumePoint[] = []
+  const doomed: { readonly partial: BackupFolder; readonly paths: readonly string[] }[] = []
   for (const id of repository.partialIds()) {
     const partial = repository.partial(id)
     const manifest = repository.preparedManifest(id)
     if (manifest) {
-      partial.prepare(adopted(manifest))
-      removeResumeNote(partial)
-      partial.reveal()
+      adopt(partial, manifest)
+      whole.push(...manifest.volumes)
       notes.push(`Backup ${id} was whole when its run ended early, and is complete now`)
-      notes.push(...(await endOf(access, manifest)))
-      notes.push(...(await tidyBookmarks(access, repository, manifest.volumes)))
-    } else {
-      const note = readResumeNote(partial)
-      if (note)
-        notes.push(
-          ...(await endPersistent(
-            access,
-            note.volumes.map(({ volume }) => volume),
-            false,
-          )),
-        )
-      partial.discard()
-      notes.push(`The half-made backup ${id} was removed`)
-    }
+    } else doomed.push({ partial, paths: notedPaths(partial) })
   }
-  const newest = repository.list().at(-1)?.manifest
-  if (newest) notes.push(...(await endOf(access, newest)))
+  for (const { paths } of doomed) for (const path of paths) touched.add(path)
+  const newest = repository.list().at(-1)?.manifest?.volumes ?? []
+  for (const { volumePath } of [...whole, ...newest]) touched.add(volumePath)
+  const strays = await dropStrayShadows(access, repository, touched)
+  notes.push(...strays.notes)
+  for (const { partial, paths } of doomed) {
+    partial.discard()
+    notes.push(`The half-made backup ${partial.id} was removed`)
+    const left = paths.filter((path) => strays.failedPaths.has(path))
+    if (left.length > 0) await remember(repository, partial, left)
+  }
+  const there = whole.filter(({ volumePath }) => existsSync(volumePath))
+  notes.push(...(await tidyBookmarks(access, repository, there)))
   return notes
 }
 
-/** Persistent shadow copies of a backup that is complete, left by a run that ended right then. */
-async function endOf(access: VolumeAccess, { volumes }: Manifest): Promise<string[]> {
-  const there = volumes.filter(({ volumePath }) => existsSync(volumePath))
-  const keeps = volumes.some(({ bookmark }) => bookmark !== null)
-  return endPersistent(access, there, keeps)
+function adopt(partial: BackupFolder, manifest: Manifest): void {
+  partial.prepare(adopted(manifest))
+  removeResumeNote(partial)
+  removeSetNote(partial)
+  partial.reveal()
+}
+
+/** Where a run that died may have left persistent shadow copies. */
+function notedPaths(partial: BackupFolder): string[] {
+  const resumable = readResumeNote(partial)?.volumes.map(({ volume }) => volume.volumePath) ?? []
+  return [...new Set([...resumable, ...(readSetNote(partial)?.volumePaths ?? [])])]
+}
+
+/** For the next run: what is left of a backup that is gone is where its shadow copies are. */
+async function remember(repository: Repository, partial: BackupFolder, volumePaths: readonly string[]) {
+  partial.create()
+  await writeSetNote(partial, { snapshotName: snapshotName(repository, partial.id), volumePaths })
 }
 
 function adopted(manifest: Manifest): Manifest {

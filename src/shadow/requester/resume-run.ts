@@ -7,7 +7,7 @@
 
 import { readdirSync, rmSync } from 'node:fs'
 import type { BackupFolder } from '../repository/backup-folder.ts'
-import { type ImageLink, imageBase } from '../repository/chains.ts'
+import { type ImageLink, imageChain } from '../repository/chains.ts'
 import type { ImageRecord, Manifest, StoredFile } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { BackupChoice } from './backup-options.ts'
@@ -25,6 +25,7 @@ import {
   removeResumeNote,
   writeResumeNote,
 } from './resume-note.ts'
+import { removeSetNote } from './set-note.ts'
 import type { VolumeAccess } from './surroundings.ts'
 
 const RESUMED = 'It was resumed: its writers had been told that it failed, so its components are no base'
@@ -78,7 +79,10 @@ async function resume(
   const bases = new Map<string, ImageLink | null>()
   for (const { volume, hasImage, baseBackupId } of note.volumes)
     if (hasImage)
-      bases.set(volume.volumeUuid, baseBackupId === null ? null : baseOf(entries, volume.volumeUuid, note))
+      bases.set(
+        volume.volumeUuid,
+        baseBackupId === null ? null : baseOf(entries, volume.volumeUuid, baseBackupId),
+      )
   const copied = await copyAll({
     choice: { ...choice, type: note.type },
     folder,
@@ -111,8 +115,13 @@ async function resume(
   return finish(access, repository, folder, manifest, choice)
 }
 
-function baseOf(entries: ReturnType<Repository['list']>, volumeUuid: string, note: ResumeNote): ImageLink {
-  return imageBase(entries, volumeUuid, note.type === 'differential' ? 'differential' : 'incremental')
+/** The one that was chosen before the interruption, whatever there is by now. @throws UmbraError BROKEN_CHAIN */
+function baseOf(
+  entries: ReturnType<Repository['list']>,
+  volumeUuid: string,
+  baseBackupId: string,
+): ImageLink | null {
+  return imageChain(entries, baseBackupId, volumeUuid).at(-1) ?? null
 }
 
 async function finish(
@@ -124,6 +133,7 @@ async function finish(
 ): Promise<BackupResult> {
   folder.prepare(manifest)
   removeResumeNote(folder)
+  removeSetNote(folder)
   folder.reveal()
   const keeps = manifest.volumes.some(({ bookmark }) => bookmark !== null)
   for (const problem of [
