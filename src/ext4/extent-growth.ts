@@ -74,6 +74,8 @@ export class ExtentGrowth {
         const room = BLOCK_ENTRIES - entryCount(this.#path.child(inode, parent, index).bytes)
         // A target left full could be where the new entry belongs: moving would then never end.
         if (room < 2) continue
+        // Where the volume is that full, a split will do.
+        if (!this.#host.mayDirty(distance + 2)) return false
         this.#shiftTowards(inode, parent, index, side, Math.ceil(room / 2))
         return true
       }
@@ -131,6 +133,7 @@ export class ExtentGrowth {
   #newNode(inode: Inode, depth: number, goal: number): MetadataBlock {
     const blockIndex = this.#allocator.allocate(goal, 1, inode.orphaned)
     inode.sectorCount += SECTORS_PER_NODE
+    inode.packCredit = 0
     const block = this.#cache.create(blockIndex, (bytes) => sealNode(bytes, this.#host.inodeSeed(inode)))
     initNode(block.bytes, depth, BLOCK_ENTRIES)
     return block

@@ -39,6 +39,8 @@ export interface Step {
 export interface ExtentTreeHost {
   inodeSeed(inode: Inode): number
   markInodeDirty(inode: Inode): void
+  /** Claims room for so many more blocks to become dirty than the operation has asked for; false: there is none. */
+  mayDirty(blockCount: number): boolean
   /** Size of the file system, which may grow. */
   readonly blockCount: number
   /** A block near which the inode's first blocks should lie. */

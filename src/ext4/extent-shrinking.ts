@@ -1,6 +1,6 @@
 // How the extent tree of a file loses entries and, with them, nodes.
 //
-// Always true: no node below the root is left empty; neighbouring leaves are packed once they could
+// Always true: no node below the root is left empty; neighbouring nodes are packed once they could
 // do with one fewer, and a root's only child is pulled in while it fits, so a tree
 // that shrinks gives its blocks back. Every node freed is taken off the inode's sectorCount.
 // The path is stale afterwards: the caller finds its leaf anew.
@@ -27,6 +27,9 @@ import {
   type Step,
 } from './extent-path.ts'
 import type { Inode } from './inode.ts'
+
+/** Entries that a leaf of a large tree loses between two looks at its siblings. */
+const LOSSES_PER_LOOK = 8
 
 export class ExtentShrinking {
   readonly #path: ExtentPath
@@ -61,20 +64,50 @@ export class ExtentShrinking {
   #freeNode(inode: Inode, step: Step): void {
     assert(step.block !== undefined, 'only nodes below the root are freed')
     inode.sectorCount -= SECTORS_PER_NODE
+    inode.packCredit = 0
     this.#allocator.free(step.block.blockIndex, 1, inode.orphaned, true)
   }
 
-  /** Frees a leaf once its neighbourhood has room for all its entries. */
+  /** Frees a node once its neighbourhood has room for all its entries; then the same for its parent. */
   #mergeSiblings(inode: Inode, level: number): void {
-    if (level === 0) return
+    if (level === 0 || !this.#mayPack(inode, level)) return
     const parent = this.#path.steps[level - 1] as Step
-    const first = Math.max(0, parent.index - NEIGHBOURHOOD_LEAVES / 2)
-    const end = Math.min(entryCount(parent.bytes), first + NEIGHBOURHOOD_LEAVES)
+    const last = entryCount(parent.bytes)
+    // As wide at the ends of the parent as in its middle: up to that many children, all are seen.
+    const first = Math.max(0, Math.min(parent.index - NEIGHBOURHOOD_LEAVES / 2, last - NEIGHBOURHOOD_LEAVES))
+    const end = Math.min(last, first + NEIGHBOURHOOD_LEAVES)
+    if (end - first < 2) return
     let room = 0
     for (let i = first; i < end; i++) {
       room += BLOCK_ENTRIES - entryCount(this.#path.child(inode, parent, i).bytes)
     }
-    if (room >= BLOCK_ENTRIES && end - first > 1) this.#pack(inode, parent, first, end)
+    if (room < BLOCK_ENTRIES) {
+      if (level === this.#path.depth && last <= NEIGHBOURHOOD_LEAVES) inode.packCredit = BLOCK_ENTRIES - room
+      return
+    }
+    if (!this.#host.mayDirty(end - first + 1)) return
+    this.#pack(inode, parent, first, end)
+    this.#mergeSiblings(inode, level - 1)
+  }
+
+  /**
+   * Whether the node at `level` has lost enough for a look at its siblings to pay. Where all leaves are
+   * siblings within reach, the last look said how many entries they could lose.
+   */
+  #mayPack(inode: Inode, level: number): boolean {
+    if (level !== this.#path.depth) return true
+    for (let above = 0; above < level - 1; above++) {
+      if (entryCount((this.#path.steps[above] as Step).bytes) > 1) return this.#isOften(level)
+    }
+    if (entryCount((this.#path.steps[level - 1] as Step).bytes) > NEIGHBOURHOOD_LEAVES)
+      return this.#isOften(level)
+    if (inode.packCredit > 0) inode.packCredit--
+    return inode.packCredit === 0
+  }
+
+  /** In larger trees, now and then for each leaf. */
+  #isOften(level: number): boolean {
+    return (BLOCK_ENTRIES - entryCount((this.#path.steps[level] as Step).bytes)) % LOSSES_PER_LOOK === 0
   }
 
   /** Moves entries of the parent's children [first, end) down until all but the last are full. */

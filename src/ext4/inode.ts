@@ -87,6 +87,8 @@ export class Inode {
   hintCount = 0
   hintDeviceBlock = 0
   hintUnwritten = false
+  /** Entries that the extent tree's leaves may yet lose before fewer could hold them; 0: not known. */
+  packCredit = 0
 
   constructor(ino: number) {
     this.ino = ino

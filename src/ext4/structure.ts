@@ -85,6 +85,8 @@ export class Ext4Structure implements Ext4Core {
   readonly allocator: BlockAllocator
   readonly inodeAllocator: InodeAllocator
   readonly #cache: BlockCache
+  /** What the operation under way has claimed. */
+  #operationBlocks = OPERATION_SLACK_BLOCKS
   readonly #groups: Groups
   readonly #overlay: OrphanOverlay
   readonly #savedOrphans: SavedOrphans
@@ -175,8 +177,19 @@ export class Ext4Structure implements Ext4Core {
 
   begin(dirtyBlockCount: number, freeing = false): void {
     if (this.readOnly) throw posixError('EROFS', 'The file system is read-only')
-    this.device.requireRoom(this.#dirtyBlockCount + dirtyBlockCount + OPERATION_SLACK_BLOCKS, freeing)
+    this.#operationBlocks = dirtyBlockCount + OPERATION_SLACK_BLOCKS
+    this.device.requireRoom(this.#dirtyBlockCount + this.#operationBlocks, freeing)
     this.allocator.retryDiscards()
+  }
+
+  mayDirty(blockCount: number): boolean {
+    try {
+      this.device.requireRoom(this.#dirtyBlockCount + this.#operationBlocks + blockCount, true)
+      return true
+    } catch (error) {
+      if (error instanceof UmbraError) return false
+      throw error
+    }
   }
 
   /** Blocks that the next commit writes, the superblock included. */
