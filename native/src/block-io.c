@@ -126,15 +126,22 @@ static napi_value call_lseek(napi_env env, napi_callback_info info) {
 }
 
 // Locks belong to the open file description: they end with its last descriptor, and closing another
-// descriptor of the same file does not drop them.
-static int set_lock(int fd, short type) {
-  struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0, .l_pid = 0};
+// descriptor of the same file does not drop them. A file's own lock is on the bytes below this place,
+// marks are locks of single bytes from it on; no file is as large.
+#define MARKS_OFFSET ((off_t)1 << 62)
+
+static int set_range(int fd, short type, off_t start, off_t length) {
+  struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length, .l_pid = 0};
   int result;
   do {
     result = fcntl(fd, F_OFD_SETLK, &lock);
   } while (result < 0 && errno == EINTR);
   if (result == 0) return 0;
   return errno == EACCES ? -EAGAIN : -errno;
+}
+
+static int set_lock(int fd, short type) {
+  return set_range(fd, type, 0, MARKS_OFFSET);
 }
 
 static napi_value call_lock(napi_env env, napi_callback_info info) {
@@ -152,6 +159,40 @@ static napi_value call_unlock(napi_env env, napi_callback_info info) {
   int fd;
   if (!arguments_get(env, info, 1, &args) || !argument_int(&args, 0, &fd)) return number_result(env, -EINVAL);
   return number_result(env, set_lock(fd, F_UNLCK));
+}
+
+static bool mark_arguments(napi_env env, napi_callback_info info, int *fd, int64_t *mark) {
+  arguments_t args;
+  return arguments_get(env, info, 2, &args) && argument_int(&args, 0, fd) && argument_offset(&args, 1, mark);
+}
+
+static napi_value call_set_mark(napi_env env, napi_callback_info info) {
+  int fd;
+  int64_t mark;
+  if (!mark_arguments(env, info, &fd, &mark)) return number_result(env, -EINVAL);
+  return number_result(env, set_range(fd, F_RDLCK, MARKS_OFFSET + mark, 1));
+}
+
+static napi_value call_clear_mark(napi_env env, napi_callback_info info) {
+  int fd;
+  int64_t mark;
+  if (!mark_arguments(env, info, &fd, &mark)) return number_result(env, -EINVAL);
+  return number_result(env, set_range(fd, F_UNLCK, MARKS_OFFSET + mark, 1));
+}
+
+// Whether anybody else holds it: a lock for writing would be in its way.
+static napi_value call_has_mark(napi_env env, napi_callback_info info) {
+  int fd;
+  int64_t mark;
+  if (!mark_arguments(env, info, &fd, &mark)) return number_result(env, -EINVAL);
+  struct flock lock = {
+      .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MARKS_OFFSET + mark, .l_len = 1, .l_pid = 0};
+  int result;
+  do {
+    result = fcntl(fd, F_OFD_GETLK, &lock);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return number_result(env, -errno);
+  return number_result(env, lock.l_type == F_UNLCK ? 0 : 1);
 }
 
 // A Uint8Array of so many bytes that begins on a page boundary, as O_DIRECT wants it.
@@ -178,5 +219,8 @@ bool block_io_register(napi_env env, napi_value exports) {
          set_method(env, exports, "fallocate", call_fallocate) &&
          set_method(env, exports, "lseek", call_lseek) && set_method(env, exports, "lock", call_lock) &&
          set_method(env, exports, "unlock", call_unlock) &&
+         set_method(env, exports, "setMark", call_set_mark) &&
+         set_method(env, exports, "clearMark", call_clear_mark) &&
+         set_method(env, exports, "hasMark", call_has_mark) &&
          set_method(env, exports, "alignedBytes", call_aligned_bytes);
 }

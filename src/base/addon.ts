@@ -80,6 +80,14 @@ export interface Addon {
   /** Open-file-description lock on the whole file without waiting; 0, or -EAGAIN when held. */
   lock(fd: number, exclusive: boolean): number
   unlock(fd: number): number
+  /**
+   * A mark is a number that whoever has the file open can see while another holds it: a lock beyond any
+   * file's end, gone with its holder however that ends. Beside the whole file's lock; 0 or an errno.
+   */
+  setMark(fd: number, mark: number): number
+  clearMark(fd: number, mark: number): number
+  /** 1: through another open of the file somebody holds the mark; 0: nobody does. */
+  hasMark(fd: number, mark: number): number
 
   // -- attributes of the host's files; paths and names are bytes that end in a NUL, links are not followed
   /** Four 64-bit numbers in the machine's order: seconds and nanoseconds of access, then of modification. */

@@ -109,6 +109,11 @@ export interface Leased {
   /** In the order of the names. */
   readonly points: readonly Point[]
   readonly present: Snapshot | null
+  /**
+   * Held on the volume file for as long as what was leased is there; a reader in another process looks for
+   * it after each read. Null: the reader is in the process that has the volume open.
+   */
+  readonly mark: number | null
 }
 
 export const statusRequest = new RequestType0<VolumeStatus, WireError>('status')
@@ -142,7 +147,7 @@ export const resizeRequest = new RequestType<{ sizeBytes: number }, ResizedVolum
 export const leaseRequest = new RequestType<LeaseParams, Leased, WireError>('lease')
 /** Names of leased snapshots of this connection that were evicted all the same. */
 export const leaseCheckRequest = new RequestType0<string[], WireError>('lease.check')
-/** A leased snapshot was evicted: its blocks stay as they are for a few seconds, or until the connection closes. */
+/** A leased snapshot was evicted; the mark of the lease is gone. */
 export const leaseEvictedNotification = new NotificationType<NameParams>('lease.evicted')
 /** Unmounts (BUSY when files are in use and not `lazy`), commits and ends the daemon, which closes the connection. */
 export const unmountRequest = new RequestType<{ lazy: boolean }, null, WireError>('unmount')

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto'
 import { hasCode, UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import type { FileMarks } from '../storage/file-marks.ts'
 import { dropAutoReleased } from '../volume/auto-release.ts'
 import { checkName } from '../volume/catalog.ts'
 import type { Bookmark, Snapshot } from '../volume/points.ts'
@@ -25,8 +26,6 @@ import type {
 
 /** Snapshots that are named so are made for a lease and go with it. */
 const TEMPORARY_PREFIX = 'umbra-present-'
-/** A reader that was told that its snapshot is evicted keeps the blocks from reuse for so long at most. */
-const EVICTED_PATIENCE_MS = 10_000
 /** The events that status shows; `policy` shows all that are kept. */
 const STATUS_EVENTS = 8
 
@@ -79,14 +78,17 @@ export interface Place {
 export class HostedVolume {
   readonly volume: Volume
   readonly #place: Place
+  readonly #marks: FileMarks | null
   #hooks: MountHooks | undefined
   #draining: Promise<void> | undefined
   /** Shadow copies to be deleted when the last lease on them ends, and whether a bookmark is left. */
   readonly #released = new Map<string, boolean>()
 
-  constructor(volume: Volume, place: Place) {
+  /** @param marks where readers in other processes see what is leased to them; null: there are none */
+  constructor(volume: Volume, place: Place, marks: FileMarks | null = null) {
     this.volume = volume
     this.#place = place
+    this.#marks = marks
     volume.spaceKeeper.log.onEvent(({ kind, snapshot }) => {
       if (kind === 'evicted' && snapshot !== null) this.#evicted(snapshot)
     })
@@ -271,8 +273,8 @@ export class HostedVolume {
   }
 
   /**
-   * @param evicted told when a leased snapshot is evicted all the same; its blocks are reused when the
-   *   lease ends, or after a while
+   * @param evicted told when a leased snapshot is evicted all the same; its blocks may be reused from
+   *   then on, and the lease's mark is gone before
    * @returns what was leased, and what ends the lease
    */
   async lease(
@@ -283,30 +285,43 @@ export class HostedVolume {
     // Bookmarks too: their window lists are read from the volume file.
     const leases = points.map((point) => this.volume.lease(point.id))
     let present: Snapshot | null = null
+    let mark: number | null = null
     try {
       if (params.present) {
         const taken = await this.#take(`${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
         present = taken.snapshot
         leases.push(this.volume.lease(present.id))
       }
+      mark = this.#marks?.set() ?? null
     } catch (error) {
       for (const lease of leases) lease.release()
       throw error
     }
+    // Whoever reads looks for the mark after each read, so no block may be reused before it is gone.
+    const clearMark = (): void => {
+      if (mark !== null) this.#marks?.clear(mark)
+      mark = null
+    }
     for (const lease of leases) {
       lease.onEvicted(() => {
+        try {
+          clearMark()
+          lease.release()
+        } catch {
+          // The kernel had no memory for it: the blocks wait until the reader lets go.
+        }
         evicted(lease.name)
-        setTimeout(() => lease.release(), EVICTED_PATIENCE_MS).unref()
       })
     }
     const end = async (): Promise<void> => {
+      clearMark()
       for (const lease of leases.splice(0)) lease.release()
       await this.#discardReleased()
       const temporary = present
       present = null
       if (temporary) await this.#dropTemporary(temporary)
     }
-    return { leased: { volumeUuid: this.volume.uuid, points, present }, end }
+    return { leased: { volumeUuid: this.volume.uuid, points, present, mark }, end }
   }
 
   async #dropTemporary({ id, name }: Snapshot): Promise<void> {

@@ -7,6 +7,7 @@
 
 import { UmbraError } from '../base/errors.ts'
 import { HoldGate } from '../fuse/hold-gate.ts'
+import { FileMarks } from '../storage/file-marks.ts'
 import { FileStorage } from '../storage/file-storage.ts'
 import { Volume } from '../volume/volume.ts'
 import { ControlServer } from './control-server.ts'
@@ -32,7 +33,8 @@ export async function runMountlessDaemon(volumePath: string): Promise<RunningDae
     const volume = await Volume.open(storage)
     await dropLeftovers(volume)
     const place = { volumePath, mountPoint: null, socket, mountedSnapshot: null }
-    const daemon = new MountlessDaemon(storage, new HostedVolume(volume, place), socket, openLog(key))
+    const hosted = new HostedVolume(volume, place, new FileMarks(storage))
+    const daemon = new MountlessDaemon(storage, hosted, socket, openLog(key))
     await daemon.start(volumePath)
     return daemon
   } catch (error) {

@@ -3,37 +3,39 @@
 // Always true: while `use` runs, the points cannot go: either this process holds the volume's lock, or
 // a lease on the daemon's connection keeps them. Snapshots are read straight from the volume file, as
 // what they hold never changes. When the daemon dies meanwhile, or drops one of them for want of room,
-// the next read fails with EVICTED, and what was read until then is not passed off as whole.
+// that very read fails with EVICTED, and what was read until then is not passed off as whole.
 
-import { hasCode, UmbraError } from '../base/errors.ts'
+import { UmbraError } from '../base/errors.ts'
 import type { ImageSource } from '../image/image-source.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { FileStorage } from '../storage/file-storage.ts'
 import { delta } from '../volume/delta.ts'
 import { NodeCache } from '../volume/node-cache.ts'
 import type { DeltaExtent, Point, Snapshot } from '../volume/points.ts'
-import { SnapshotDevice } from '../volume/snapshot-device.ts'
+import { SnapshotDevice, type SnapshotGuard } from '../volume/snapshot-device.ts'
 import type { Leased } from './control-protocol.ts'
+import { LeaseWatch } from './lease-watch.ts'
 import { type OpenControl, openControl } from './open-control.ts'
 
 const CACHE_BYTES = 32 * 1024 * 1024
+const DAEMON_ENDED = 'The daemon ended while its snapshot was read'
 
 export class PointAccess {
   readonly volumeUuid: string
   readonly #storage: BlockStorage
   readonly #points: ReadonlyMap<string, Point>
-  readonly #checkAlive: () => void
+  readonly #guard: SnapshotGuard | undefined
   readonly #confirm: () => Promise<void>
   readonly #cache: NodeCache
 
   /**
-   * @param checkAlive throws once a point is known to have gone
-   * @param confirm throws if any has gone, known or not
+   * @param guard where the points may go while they are read
+   * @param confirm throws if any has gone
    */
   constructor(
     storage: BlockStorage,
     leased: Leased,
-    checkAlive: () => void,
+    guard?: SnapshotGuard,
     confirm: () => Promise<void> = async () => {},
   ) {
     this.volumeUuid = leased.volumeUuid
@@ -45,7 +47,7 @@ export class PointAccess {
         [point.id, point],
       ]),
     )
-    this.#checkAlive = checkAlive
+    this.#guard = guard
     this.#confirm = confirm
     this.#cache = new NodeCache(storage, CACHE_BYTES)
   }
@@ -74,15 +76,17 @@ export class PointAccess {
 
   device(snapshot: Snapshot): SnapshotDevice {
     const { root, epoch, blockCount } = snapshot
-    const guard = { check: this.#checkAlive, beginRead: () => 0, endRead: () => {} }
-    return new SnapshotDevice(this.#storage, { root, epoch, blockCount, cache: this.#cache, guard })
+    const guard = this.#guard
+    const options = { root, epoch, blockCount, cache: this.#cache, ...(guard && { guard }) }
+    return new SnapshotDevice(this.#storage, options)
   }
 
   *delta(from: Point | null, to: Snapshot): Generator<DeltaExtent> {
     for (const extent of delta(this.#cache, from, to)) {
-      this.#checkAlive()
+      this.#guard?.confirm?.()
       yield extent
     }
+    this.#guard?.confirm?.()
   }
 }
 
@@ -135,59 +139,35 @@ async function withLease<T>(
   await using control = await openControl(argument, { write: params.present })
   const leased = await control.volume.lease(params)
   if (control.localStorage) {
-    return await use(new PointAccess(control.localStorage, leased, () => {}), leased.present)
+    return await use(new PointAccess(control.localStorage, leased), leased.present)
   }
   const storage = await FileStorage.open(control.volumePath, { readOnly: true, lock: 'none' })
-  const watch = new LeaseWatch(control)
-  const access = new PointAccess(
-    storage,
-    leased,
-    () => watch.check(),
-    () => watch.confirm(),
-  )
   try {
-    const result = await use(access, leased.present)
-    await watch.confirm()
-    return result
-  } catch (error) {
-    // What was written over its blocks meanwhile looks like damage.
-    if (!hasCode(error, 'EVICTED')) await watch.confirm()
-    throw error
+    const watch = new LeaseWatch(storage, leased)
+    control.volume.onEvicted((name) => watch.evicted(name))
+    void control.whenGone.then(() => watch.lost(DAEMON_ENDED))
+    const confirm = () => confirmLease(control, watch)
+    return await confirmed(use(new PointAccess(storage, leased, watch, confirm), leased.present), confirm)
   } finally {
     await storage.close()
   }
 }
 
-/** Whether what a daemon leased to us is still there. */
-class LeaseWatch {
-  readonly #control: OpenControl
-  #reason: string | undefined
-
-  constructor(control: OpenControl) {
-    this.#control = control
-    control.volume.onEvicted((name) => this.#evicted(name))
-    void control.whenGone.then(() => {
-      this.#reason ??= 'The daemon ended while its snapshot was read'
-    })
+/** What was written over blocks meanwhile may look like damage, or like anything else that went wrong. */
+async function confirmed<T>(used: Promise<T>, confirm: () => Promise<void>): Promise<T> {
+  try {
+    return await used
+  } finally {
+    await confirm()
   }
+}
 
-  /** As far as is known. @throws UmbraError EVICTED */
-  check(): void {
-    if (this.#reason !== undefined) throw new UmbraError('EVICTED', this.#reason)
+/** As the daemon says now: it knows which one was dropped. @throws UmbraError EVICTED */
+async function confirmLease(control: OpenControl, watch: LeaseWatch): Promise<void> {
+  try {
+    for (const name of await control.volume.evictedLeases()) watch.evicted(name)
+  } catch (error) {
+    watch.lost(`The daemon does not say whether its snapshot is still there: ${(error as Error).message}`)
   }
-
-  /** As the daemon says now. @throws UmbraError EVICTED */
-  async confirm(): Promise<void> {
-    this.check()
-    try {
-      for (const name of await this.#control.volume.evictedLeases()) this.#evicted(name)
-    } catch (error) {
-      this.#reason ??= `The daemon does not say whether its snapshot is still there: ${(error as Error).message}`
-    }
-    this.check()
-  }
-
-  #evicted(name: string): void {
-    this.#reason ??= `Snapshot ${JSON.stringify(name)} was dropped to make room while it was read`
-  }
+  watch.confirm()
 }

@@ -5,9 +5,10 @@
 
 import { UmbraError } from '../base/errors.ts'
 import { BLOCK_SIZE_BYTES } from '../base/units.ts'
+import { FileMarks } from '../storage/file-marks.ts'
 import { FileStorage } from '../storage/file-storage.ts'
 import type { Snapshot } from '../volume/points.ts'
-import { SnapshotDevice } from '../volume/snapshot-device.ts'
+import { SnapshotDevice, type SnapshotGuard } from '../volume/snapshot-device.ts'
 import { Volume } from '../volume/volume.ts'
 import type { ControlClient } from './control-client.ts'
 import {
@@ -19,6 +20,7 @@ import {
 import { HostSpace } from './host-space.ts'
 import { dropLeftovers, HostedVolume } from './hosted-volume.ts'
 import { isWriteBack, type MountedOptions } from './launch.ts'
+import { LeaseWatch } from './lease-watch.ts'
 import { locateVolume, snapshotMountKey } from './locate.ts'
 import { socketPath, volumeFileKey } from './runtime-folder.ts'
 import { type ServedTree, serveSnapshot, serveVolume } from './served-tree.ts'
@@ -46,7 +48,8 @@ async function openPresent(options: MountedOptions): Promise<Served> {
   try {
     const volume = await Volume.open(storage, { readOnly })
     if (!readOnly) await dropLeftovers(volume)
-    const hosted = new HostedVolume(volume, { volumePath, mountPoint, socket, mountedSnapshot: null, hooks })
+    const place = { volumePath, mountPoint, socket, mountedSnapshot: null, hooks }
+    const hosted = new HostedVolume(volume, place, new FileMarks(storage))
     const timesFromKernel = isWriteBack(options)
     const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor), timesFromKernel)
     const close = async (): Promise<void> => {
@@ -71,21 +74,12 @@ async function openSnapshot(options: MountedOptions, name: string): Promise<Serv
   const { client } = await locateVolume(volumePath)
   const storage = await FileStorage.open(volumePath, { readOnly: true, lock: client ? 'none' : 'shared' })
   try {
-    const { snapshot, status } = client ? await leased(client, name) : await looked(storage, volumePath, name)
-    let reason: string | undefined
-    void client?.whenClosed.then(() => {
-      reason ??= 'The daemon that keeps this snapshot has ended'
-    })
-    client?.onNotification(leaseEvictedNotification, () => {
-      reason = 'This snapshot was dropped to make room'
-      client.close()
-    })
-    const check = (): void => {
-      if (reason !== undefined) throw new UmbraError('EVICTED', reason)
-    }
+    const { snapshot, status, guard } = client
+      ? await leased(client, storage, name)
+      : await looked(storage, volumePath, name)
     const { root, epoch, blockCount } = snapshot
-    const guard = { check, beginRead: () => 0, endRead: () => {} }
-    const tree = serveSnapshot(new SnapshotDevice(storage, { root, epoch, blockCount, guard }))
+    const device = new SnapshotDevice(storage, { root, epoch, blockCount, ...(guard && { guard }) })
+    const tree = serveSnapshot(device)
     const close = async (): Promise<void> => {
       client?.close()
       await storage.close()
@@ -107,23 +101,30 @@ async function openSnapshot(options: MountedOptions, name: string): Promise<Serv
   }
 }
 
-async function leased(
-  client: ControlClient,
-  name: string,
-): Promise<{ snapshot: Snapshot; status: VolumeStatus }> {
-  const { points } = await client.callWith(leaseRequest, { names: [name], present: false })
+interface Shown {
+  readonly snapshot: Snapshot
+  readonly status: VolumeStatus
+  /** Where the snapshot may go while it is read. */
+  readonly guard?: SnapshotGuard
+}
+
+async function leased(client: ControlClient, storage: FileStorage, name: string): Promise<Shown> {
+  const leased = await client.callWith(leaseRequest, { names: [name], present: false })
+  const guard = new LeaseWatch(storage, leased)
+  void client.whenClosed.then(() => guard.lost('The daemon that keeps this snapshot has ended'))
+  client.onNotification(leaseEvictedNotification, () => {
+    guard.evicted(name)
+    client.close()
+  })
+  const { points } = leased
   const status = await client.call(statusRequest)
   const point = points[0]
   if (point?.kind !== 'snapshot')
     throw new UmbraError('INVALID_ARGUMENT', `${name} is a bookmark, which has no blocks`)
-  return { snapshot: point, status }
+  return { snapshot: point, status, guard }
 }
 
-async function looked(
-  storage: FileStorage,
-  volumePath: string,
-  name: string,
-): Promise<{ snapshot: Snapshot; status: VolumeStatus }> {
+async function looked(storage: FileStorage, volumePath: string, name: string): Promise<Shown> {
   const volume = await Volume.open(storage, { readOnly: true })
   const place = { volumePath, mountPoint: null, socket: null, mountedSnapshot: null }
   try {

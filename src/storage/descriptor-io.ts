@@ -20,6 +20,9 @@ export type DescriptorIo = Pick<
   | 'fallocate'
   | 'fallocateLater'
   | 'lock'
+  | 'setMark'
+  | 'clearMark'
+  | 'hasMark'
 >
 
 const { EAGAIN, EIO, EOPNOTSUPP } = constants.errno
@@ -59,6 +62,9 @@ export const NODE_DESCRIPTOR_IO: DescriptorIo = {
     setImmediate(done, -EOPNOTSUPP)
   },
   lock: () => -EOPNOTSUPP,
+  setMark: () => -EOPNOTSUPP,
+  clearMark: () => -EOPNOTSUPP,
+  hasMark: () => -EOPNOTSUPP,
 }
 
 /** The addon where it can be loaded, else the twin. */

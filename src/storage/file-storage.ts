@@ -104,6 +104,10 @@ export class FileStorage implements BlockStorage {
     return this.#fd
   }
 
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   get sizeBytes(): number {
     // A reader beside a writer of another process sees the file grow.
     if (this.readOnly && !this.#closed) this.#sizeBytes = fs.fstatSync(this.#fd).size

@@ -2,7 +2,8 @@
 // one that holds a lease and was given the root.
 //
 // Always true: nothing of the volume but the snapshot's own blocks is read, and they never change
-// while the snapshot exists.
+// while the snapshot exists; where another process may drop it, what was read is confirmed before it
+// is passed on, and damage met meanwhile counts as the snapshot's end, not as damage.
 
 import type { BlockStorage } from '../storage/block-storage.ts'
 import { ReadOnlyDevice } from '../storage/read-only-device.ts'
@@ -25,8 +26,13 @@ export interface SnapshotDeviceOptions {
 }
 
 export interface SnapshotGuard {
-  /** @throws UmbraError EVICTED when the snapshot was deleted */
+  /** Before a read. @throws UmbraError EVICTED when the snapshot was deleted */
   check(): void
+  /**
+   * After a read, whole or failed, where blocks may be reused meanwhile: what was read is passed on only
+   * if it returns. @throws UmbraError EVICTED when the snapshot was deleted
+   */
+  confirm?(): void
   beginRead(): number
   endRead(ticket: number): void
 }
@@ -49,7 +55,11 @@ export class SnapshotDevice extends ReadOnlyDevice {
     targetOffset: number,
   ): void {
     this.#guard?.check()
-    this.#reader.readSync(offsetBytes, lengthBytes, target, targetOffset)
+    try {
+      this.#reader.readSync(offsetBytes, lengthBytes, target, targetOffset)
+    } finally {
+      this.#guard?.confirm?.()
+    }
   }
 
   override tryRead(
@@ -59,7 +69,11 @@ export class SnapshotDevice extends ReadOnlyDevice {
     targetOffset: number,
   ): boolean {
     this.#guard?.check()
-    return this.#reader.tryRead(offsetBytes, lengthBytes, target, targetOffset)
+    try {
+      return this.#reader.tryRead(offsetBytes, lengthBytes, target, targetOffset)
+    } finally {
+      this.#guard?.confirm?.()
+    }
   }
 
   override async read(
@@ -74,6 +88,7 @@ export class SnapshotDevice extends ReadOnlyDevice {
       await this.#reader.read(offsetBytes, lengthBytes, target, targetOffset)
     } finally {
       if (ticket !== undefined) this.#guard?.endRead(ticket)
+      this.#guard?.confirm?.()
     }
   }
 }

@@ -61,7 +61,7 @@ test('Session.onEnd() runs when the connection closes, not before', async (t) =>
       held.add(name)
       session.onEnd(() => held.delete(name))
     }
-    return { volumeUuid: '', points: [], present: null }
+    return { volumeUuid: '', points: [], present: null, mark: null }
   })
   await server.listen()
   t.teardown(() => server.close())
