@@ -4,7 +4,13 @@
 // connection closes or the deadline passes.
 
 import { connect, type Socket } from 'node:net'
-import type { MessageConnection, NotificationType, RequestType, RequestType0 } from 'vscode-jsonrpc/node.js'
+import {
+  ConnectionError,
+  type MessageConnection,
+  type NotificationType,
+  type RequestType,
+  type RequestType0,
+} from 'vscode-jsonrpc/node.js'
 import { UmbraError } from '../base/errors.ts'
 import { fromWire, type WireError } from './control-protocol.ts'
 import { checkSocketFolder } from './runtime-folder.ts'
@@ -21,13 +27,22 @@ export class ControlClient {
   readonly #closed: Promise<never>
   readonly whenClosed: Promise<void>
 
-  private constructor(path: string, socket: Socket) {
+  /** Who is at the other end, for messages. */
+  readonly #peer: string
+  /** What it sent or could not be sent, after which the connection was closed here. */
+  #failure: Error | undefined
+
+  private constructor(path: string, socket: Socket, peer: string) {
     this.path = path
+    this.#peer = peer
     this.#socket = socket
     this.#connection = connectionOver(socket)
+    this.#connection.onError(([error]) => {
+      this.#failure ??= error
+    })
     this.whenClosed = new Promise((resolve) => socket.once('close', () => resolve()))
     this.#closed = this.whenClosed.then(() => {
-      throw new UmbraError('UNAVAILABLE', 'The daemon closed the connection')
+      throw this.#gone()
     })
     // Whoever waits for a call sees it; nobody has to.
     this.#closed.catch(() => {})
@@ -35,16 +50,17 @@ export class ControlClient {
   }
 
   /**
-   * @returns undefined when nobody listens there
+   * @param peer who listens there, for messages
+   * @returns undefined when nobody does
    * @throws UmbraError NOT_PERMITTED when somebody else may have made the socket
    */
-  static async open(path: string): Promise<ControlClient | undefined> {
+  static async open(path: string, peer = 'daemon'): Promise<ControlClient | undefined> {
     checkSocketFolder(path)
     return new Promise((resolve, reject) => {
       const socket = connect(path)
       const timer = setTimeout(() => {
         socket.destroy()
-        reject(new UmbraError('TIMED_OUT', `The daemon behind ${path} does not answer`))
+        reject(new UmbraError('TIMED_OUT', `The ${peer} behind ${path} does not answer`))
       }, CONNECT_TIMEOUT_MS)
       socket.once('error', () => {
         clearTimeout(timer)
@@ -53,19 +69,19 @@ export class ControlClient {
       socket.once('connect', () => {
         clearTimeout(timer)
         socket.removeAllListeners('error')
-        resolve(new ControlClient(path, socket))
+        resolve(new ControlClient(path, socket, peer))
       })
     })
   }
 
   /** @throws UmbraError as the daemon threw it; UNAVAILABLE or TIMED_OUT for the way there */
   call<R>(type: RequestType0<R, WireError>, timeoutMs?: number): Promise<R> {
-    return this.#within(type.method, this.#connection.sendRequest(type), timeoutMs)
+    return this.#within(type.method, () => this.#connection.sendRequest(type), timeoutMs)
   }
 
   /** Like call() for a method with parameters. */
   callWith<P, R>(type: RequestType<P, R, WireError>, params: P, timeoutMs?: number): Promise<R> {
-    return this.#within(type.method, this.#connection.sendRequest(type, params), timeoutMs)
+    return this.#within(type.method, () => this.#connection.sendRequest(type, params), timeoutMs)
   }
 
   /** Calls `told` for each notification of this type. */
@@ -78,22 +94,30 @@ export class ControlClient {
     this.#socket.destroy()
   }
 
-  async #within<R>(method: string, answer: Promise<R>, timeoutMs = CALL_TIMEOUT_MS): Promise<R> {
+  /** @param send throws where the connection has closed already */
+  async #within<R>(method: string, send: () => Promise<R>, timeoutMs = CALL_TIMEOUT_MS): Promise<R> {
+    if (this.#socket.destroyed) throw this.#gone()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(
-        () => reject(new UmbraError('TIMED_OUT', `The daemon did not answer ${method}`)),
+        () => reject(new UmbraError('TIMED_OUT', `The ${this.#peer} did not answer ${method}`)),
         timeoutMs,
       )
     })
-    // Closing the connection rejects it too, when nobody waits any more.
-    answer.catch(() => {})
     try {
+      const answer = send()
+      // Closing the connection rejects it too, when nobody waits any more.
+      answer.catch(() => {})
       return await Promise.race([answer, late, this.#closed])
     } catch (error) {
-      throw fromWire(error)
+      throw error instanceof ConnectionError ? this.#gone(error) : fromWire(error)
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  #gone(cause: unknown = this.#failure): UmbraError {
+    const why = this.#failure?.message ?? 'it closed the connection'
+    return new UmbraError('UNAVAILABLE', `The ${this.#peer} has gone: ${why}`, {}, cause)
   }
 }

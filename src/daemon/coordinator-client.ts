@@ -60,7 +60,7 @@ export async function connectCoordinator(): Promise<CoordinatorConnection> {
 
 /** @returns undefined when none runs. @throws UmbraError NOT_PERMITTED, TIMED_OUT */
 export async function findCoordinator(): Promise<CoordinatorConnection | undefined> {
-  const client = await ControlClient.open(socketPath(COORDINATOR_KEY))
+  const client = await ControlClient.open(socketPath(COORDINATOR_KEY), 'coordinator')
   if (client === undefined) return undefined
   try {
     // One that is ending has taken the connection and does not answer any more.

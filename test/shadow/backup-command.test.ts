@@ -1,12 +1,23 @@
-// deadline 300
+// deadline 400
 // umbra backup and umbra restore as people run them: exit codes, output, kills at any moment, and every
 // kind of target.
 
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
+import type { UmbraError } from '../../src/base/errors.ts'
+import { connectCoordinator } from '../../src/daemon/coordinator-client.ts'
 import { attachLoop, mountLoop } from '../support/loop.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
@@ -234,3 +245,42 @@ test('row 46: a configured writer that cannot be asked makes the backup one in p
   const bare = await umbra([...args, '--without-writers'], { check: false })
   t.is(bare.code, 0)
 })
+
+test(
+  'a coordinator that is killed in the middle of a backup: told as what it is, nothing is left',
+  NEEDS,
+  async (t) => {
+    const { folder, mountPoint, repository } = await place(t, '64M')
+    const hooks = join(folder, 'config', 'hooks.d')
+    mkdirSync(hooks, { recursive: true, mode: 0o700 })
+    const reached = join(folder, 'reached')
+    // In the style of qemu-ga: it is told of freeze and thaw alone.
+    writeFileSync(
+      join(hooks, 'waits'),
+      `#!/bin/sh\n[ "$1" = freeze ] && { : > ${reached}; sleep 30; }\nexit 0\n`,
+      { mode: 0o755 },
+    )
+    const ended = umbra(['backup', mountPoint, '--to', repository], { check: false, timeoutMs: 100_000 })
+    await until('the hook is asked to freeze', () => existsSync(reached), 60_000)
+    const coordinator = await connectCoordinator()
+    const { pid } = await coordinator.status()
+    process.kill(pid, 'SIGKILL')
+    const { code, stderr } = await ended
+    t.is(code, 11, stderr.trim())
+    t.is(stderr.trim(), 'umbra: The coordinator has gone: it closed the connection', 'in one line')
+    await coordinator.whenClosed
+    const error = (await coordinator.openSession('backup').catch((thrown) => thrown)) as UmbraError
+    t.is(error.code, 'UNAVAILABLE', 'and so for a call after its end')
+    coordinator.close()
+    t.alike(partials(repository), [])
+    await until('no shadow copy is left', async () => {
+      return (await umbraJson<unknown[]>(['snapshot', 'list', mountPoint])).length === 0
+    })
+    rmSync(join(hooks, 'waits'))
+    t.is(
+      (await umbraJson<Told>(['backup', mountPoint, '--to', repository])).type,
+      'full',
+      'the next one works',
+    )
+  },
+)

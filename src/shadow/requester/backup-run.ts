@@ -69,13 +69,19 @@ export class BackupRun {
     await this.#findVolumes()
     const session = await this.#surroundings.coordinator.openSession('backup')
     let folder: BackupFolder | undefined
+    let isMade = false
     try {
       await this.#discover(session)
       this.#refuseEmpty()
       folder = this.#repository.begin(this.#choice.type, this.#startedAtMs)
-      return await this.#makeBackup(session, folder)
+      const result = await this.#makeBackup(session, folder)
+      isMade = true
+      return result
     } finally {
-      await session.close().catch((error: unknown) => this.#note(`The session's end failed: ${text(error)}`))
+      // Of a run that failed the first failure is told, not what followed from it.
+      await session.close().catch((error: unknown) => {
+        if (isMade) this.#note(`The session's end failed: ${text(error)}`)
+      })
       if (folder) await this.#discardHalfMade(folder)
     }
   }
