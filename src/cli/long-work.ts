@@ -4,7 +4,7 @@
 // aborts the work through its signal, so that it can remove what is half made; the handlers are gone
 // when the work has ended.
 
-import { Presets, SingleBar } from 'cli-progress'
+import type { SingleBar } from 'cli-progress'
 import { formatSize } from '../base/units.ts'
 
 export interface Work {
@@ -18,7 +18,7 @@ export async function withLongWork<T>(title: string, work: (work: Work) => Promi
   const abort = (): void => controller.abort(new Error('interrupted'))
   process.on('SIGINT', abort)
   process.on('SIGTERM', abort)
-  const bar = process.stderr.isTTY ? new ProgressBar(title) : undefined
+  const bar = process.stderr.isTTY ? await ProgressBar.make(title) : undefined
   try {
     return await work({
       signal: controller.signal,
@@ -35,8 +35,13 @@ class ProgressBar {
   readonly #bar: SingleBar
   #started = false
 
-  constructor(title: string) {
-    this.#bar = new SingleBar(
+  private constructor(bar: SingleBar) {
+    this.#bar = bar
+  }
+
+  static async make(title: string): Promise<ProgressBar> {
+    const { Presets, SingleBar } = await import('cli-progress')
+    const bar = new SingleBar(
       {
         format: `${title} {bar} {percentage}% | {doneText} of {totalText} | {eta_formatted} left`,
         stream: process.stderr,
@@ -45,6 +50,7 @@ class ProgressBar {
       },
       Presets.shades_classic,
     )
+    return new ProgressBar(bar)
   }
 
   show(doneBytes: number, totalBytes: number): void {

@@ -36,7 +36,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 }
 
 /**
- * The program with the named command alone, or with all of them where there is no such command.
+ * The program with the named command alone, none for --version, or all where there is no such command.
  * Its help is what docs/CLI.md describes.
  */
 export async function buildProgram(name?: string): Promise<Command> {
@@ -51,8 +51,9 @@ export async function buildProgram(name?: string): Promise<Command> {
       `\nVOLUME is a volume file or a mount point. Sizes take the suffixes K M G T.\n\n${exitCodesText()}`,
     )
   const isKnown = name !== undefined && Object.hasOwn(COMMANDS, name)
+  const wantsNone = name === '--version'
   for (const [key, load] of Object.entries(COMMANDS)) {
-    if (!isKnown || key === name) program.addCommand(await load())
+    if (isKnown ? key === name : !wantsNone) program.addCommand(await load())
   }
   for (const command of allCommands(program)) {
     command.exitOverride().configureOutput({ outputError: (text, write) => write(usageError(text)) })

@@ -4,7 +4,7 @@
 // Always true: with --json standard output holds exactly one JSON value and a newline; numbers in it
 // are bytes and milliseconds; nothing but a result ever goes to standard output.
 
-import Table from 'cli-table3'
+import { createRequire } from 'node:module'
 import { UmbraError } from '../base/errors.ts'
 
 export interface JsonOption {
@@ -27,6 +27,8 @@ export function visibleText(text: string): string {
 
 /** A plain table without borders. */
 export function tableText(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  // Loaded when there is a table to print: most commands end without one.
+  const Table = createRequire(import.meta.url)('cli-table3') as typeof import('cli-table3')
   const table = new Table({
     head: [...head],
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { hasCode } from '../base/errors.ts'
 import type { BlockStorage } from '../storage/block-storage.ts'
-import { LocalVolume } from './local-volume.ts'
+import type { LocalVolume } from './local-volume.ts'
 import { locateVolume } from './locate.ts'
 import { RemoteVolume, type VolumeControl } from './volume-control.ts'
 
@@ -56,6 +56,8 @@ async function openLocal(
   volumePath: string,
   options: { readOnly: boolean },
 ): Promise<LocalVolume | undefined> {
+  // Who only asks a daemon need not wait for the volume's own code to load.
+  const { LocalVolume } = await import('./local-volume.ts')
   const deadlineMs = Date.now() + LOCK_PATIENCE_MS
   for (;;) {
     try {

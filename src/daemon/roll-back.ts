@@ -4,7 +4,6 @@
 import { UmbraError } from '../base/errors.ts'
 import { hasAttribute } from '../shadow/documents/vocabulary.ts'
 import { statusRequest } from './control-protocol.ts'
-import { LocalVolume } from './local-volume.ts'
 import { locateVolume } from './locate.ts'
 
 /**
@@ -19,6 +18,7 @@ export async function rollBack(argument: string, name: string): Promise<{ undoNa
       mountPoint === null ? 'is in use by a backup' : 'is mounted; unmount it before rolling it back'
     throw new UmbraError('BUSY', `${argument} ${reason}`)
   }
+  const { LocalVolume } = await import('./local-volume.ts')
   const opened = await LocalVolume.open(volumePath, { readOnly: false })
   try {
     const { shadow } = opened.volume.snapshot(name)

@@ -5,7 +5,6 @@ import { Command, Option } from 'commander'
 import { checkHooksFolder } from '../../daemon/hooks-folder.ts'
 import { launchDaemon, type MountedOptions } from '../../daemon/launch.ts'
 import { prepareMount } from '../../daemon/prepare-mount.ts'
-import { runVolumeDaemon } from '../../daemon/volume-daemon.ts'
 import { type JsonOption, printResult } from '../output.ts'
 
 interface MountOptions extends JsonOption {
@@ -58,6 +57,7 @@ async function serveApart(wanted: MountedOptions, options: JsonOption): Promise<
 }
 
 async function serveHere(wanted: MountedOptions): Promise<void> {
+  const { runVolumeDaemon } = await import('../../daemon/volume-daemon.ts')
   const daemon = await runVolumeDaemon(wanted, { toTerminal: true })
   process.stderr.write(`umbra: ${wanted.volumePath} is mounted at ${wanted.mountPoint}\n`)
   await daemon.whenEnded

@@ -7,8 +7,6 @@ import { ControlClient } from '../../daemon/control-client.ts'
 import { statusRequest, type VolumeStatus } from '../../daemon/control-protocol.ts'
 import { openControl } from '../../daemon/open-control.ts'
 import { listSockets } from '../../daemon/runtime-folder.ts'
-import { Repository } from '../../shadow/repository/repository.ts'
-import { repositoryStatus } from '../../shadow/repository/repository-status.ts'
 import { dateText, type JsonOption, listText, printResult, tableText } from '../output.ts'
 import { policyText } from '../policy-options.ts'
 import { isRepository, repositoryText } from '../repository-text.ts'
@@ -24,6 +22,8 @@ export function statusCommand(): Command {
         return
       }
       if (isRepository(argument)) {
+        const { Repository } = await import('../../shadow/repository/repository.ts')
+        const { repositoryStatus } = await import('../../shadow/repository/repository-status.ts')
         printResult(options, repositoryStatus(Repository.open(argument)), repositoryText)
         return
       }

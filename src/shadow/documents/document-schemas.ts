@@ -1,10 +1,12 @@
-// The published JSON Schemas (schemas/*.schema.json), loaded and compiled when first needed.
+// The published JSON Schemas (schemas/*.schema.json), loaded and compiled when first needed; so is the
+// compiler, which takes longer to load than most commands to run.
 //
 // Always true: a value that passes has the shape that the TypeScript type of its document says; the
 // same file is published, so what a writer's author checks against is what decides here.
 
 import { readFileSync } from 'node:fs'
-import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
+import { createRequire } from 'node:module'
+import type { Ajv2020, ErrorObject, ValidateFunction } from 'ajv/dist/2020.js'
 import { UmbraError } from '../../base/errors.ts'
 
 export const SCHEMA_NAMES = [
@@ -54,6 +56,8 @@ function validatorFor(name: SchemaName): ValidateFunction {
 }
 
 function newCompiler(): Ajv2020 {
+  const require = createRequire(import.meta.url)
+  const { Ajv2020 } = require('ajv/dist/2020.js') as typeof import('ajv/dist/2020.js')
   // All faults of a hostile document would cost time without end; the first one of each rule will do.
   const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: false, ownProperties: true })
   for (const name of ['common', ...SCHEMA_NAMES] as const) ajv.addSchema(schemaSource(name))
