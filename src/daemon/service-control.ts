@@ -1,7 +1,8 @@
 // Stopping and starting services for a restore: by systemctl, or by what the user says.
 //
-// Always true: the command is run without a shell, as COMMAND... stop|start NAME; a name that begins with a
-// dash is refused; a command that fails, or takes longer than its time, is an error.
+// Always true: the command is run without a shell, as COMMAND... stop|start NAME, in a process group of its
+// own, so that Ctrl-C does not end it half way; a name that begins with a dash is refused; a command that
+// fails, or takes longer than its time, is an error.
 
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -35,13 +36,16 @@ async function control(
   if (!/^[A-Za-z0-9_@.:\\][A-Za-z0-9_@.:\\-]*$/.test(name))
     throw new UmbraError('INVALID_NAME', `Not a service's name: ${JSON.stringify(name)}`)
   const [program = '', ...args] = given ?? configured() ?? SYSTEMCTL
-  const child = spawn(program, [...args, action, name], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(program, [...args, action, name], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
+  })
   let said = ''
   child.stderr.setEncoding('utf8')
   child.stderr.on('data', (text: string) => {
     said = (said + text).slice(-SHOWN_MAX)
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS)
+  const timer = setTimeout(() => killGroup(child.pid), TIMEOUT_MS)
   try {
     const end = await new Promise<string>((resolve) => {
       child.once('error', ({ message }) => resolve(message))
@@ -55,6 +59,14 @@ async function control(
     )
   } finally {
     clearTimeout(timer)
+  }
+}
+
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+  } catch {
+    // It has just ended.
   }
 }
 

@@ -168,6 +168,18 @@ test('row 79: a failure at any file takes everything back: NONE', NEEDS, async (
   t.is(statSync(join(data, 'a')).ino, statSync(join(data, 'sub', 'a too')).ino, 'one inode')
 })
 
+test('row 79: interrupted before the first file takes its place, nothing has changed', NEEDS, async (t) => {
+  const { lab, data, full, writer, at } = place(t)
+  await full()
+  writeFileSync(join(data, 'a'), 'of now')
+  const before = await treeRecord(data)
+  const controller = new AbortController()
+  writer.handlers['pre-restore'] = () => controller.abort()
+  await fails(t, 'ABORTED', restore(lab, { signal: controller.signal }))
+  t.alike(differences(before, await treeRecord(data)), [], 'files that were to be replaced are still there')
+  t.alike(readdirSync(at('journals')), [])
+})
+
 test('row 79: what cannot be taken back is FAILED, and the next run tells of it', NEEDS, async (t) => {
   const { lab, data, full, writer, at } = place(t)
   await full()

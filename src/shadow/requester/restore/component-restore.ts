@@ -156,9 +156,13 @@ class ComponentRestore {
       onProgress: ({ doneBytes }) =>
         onProgress?.({ doneBytes: totalBytes + doneBytes, totalBytes: 2 * totalBytes }),
     })
-    for (const [index, id] of plan.order.entries()) {
-      throwIfAborted(signal)
-      await this.#operate(id, pace, index === 0)
+    try {
+      for (const [index, id] of plan.order.entries()) {
+        throwIfAborted(signal)
+        await this.#operate(id, pace, index === 0)
+      }
+    } finally {
+      await this.#services.leave(this.#runs)
     }
     throwIfAborted(signal)
     pace.finish()
@@ -331,7 +335,7 @@ class ComponentRestore {
       components: this.#runs.map((run) => run.told(isDryRun)),
       notes: this.#notes,
       isDryRun,
-      isPartial: failed.length > 0,
+      isPartial: failed.length > 0 || this.#services.hasTrouble,
     }
   }
 

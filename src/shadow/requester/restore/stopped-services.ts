@@ -3,7 +3,8 @@
 //
 // Always true: a service is stopped once, whatever the number of its components and backups; it is started
 // again, before PostRestore of the last backup, when all its components are whole or nothing of them was
-// changed; otherwise it stays stopped, since it would start on half a restore, and a note says so.
+// changed; otherwise it stays stopped, since it would start on half a restore, and a note says so. However
+// a restore ends, none is left stopped without a word.
 
 import type { WriterMetadata } from '../../documents/writer-metadata.ts'
 import type { ServiceControl } from './component-restore-types.ts'
@@ -13,6 +14,8 @@ export class StoppedServices {
   readonly #control: ServiceControl
   readonly #onNote: (note: string) => void
   readonly #stopped = new Map<string, Set<ComponentRun>>()
+  /** Whether one is not as it should be after the restore. */
+  hasTrouble = false
 
   constructor(control: ServiceControl, onNote: (note: string) => void) {
     this.#control = control
@@ -35,11 +38,28 @@ export class StoppedServices {
     for (const [service, users] of [...this.#stopped]) {
       const own = runs.filter((run) => users.has(run))
       if (own.some((run) => !run.hasFailed && run.status !== 'all')) continue
-      this.#stopped.delete(service)
-      if (own.some((run) => run.status === 'failed'))
-        this.#onNote(`The service ${service} stays stopped: its files were restored in part only`)
-      else await this.#start(service)
+      await this.#release(service, !own.some((run) => run.status === 'failed'))
     }
+  }
+
+  /** At the restore's end, when it did not come to the last backup. */
+  async leave(runs: readonly ComponentRun[]): Promise<void> {
+    for (const [service, users] of [...this.#stopped]) {
+      const own = runs.filter((run) => users.has(run))
+      const isWhole = own.every((run) => run.status === 'all' || (run.hasFailed && run.status === 'none'))
+      await this.#release(service, isWhole)
+    }
+  }
+
+  async #release(service: string, isWhole: boolean): Promise<void> {
+    this.#stopped.delete(service)
+    if (isWhole) await this.#start(service)
+    else this.#trouble(`The service ${service} stays stopped: its files were restored in part only`)
+  }
+
+  #trouble(note: string): void {
+    this.hasTrouble = true
+    this.#onNote(note)
   }
 
   /** For `restore-stop-start`, when its components are whole. */
@@ -55,7 +75,7 @@ export class StoppedServices {
       try {
         await this.#control.stop(service)
       } catch (error) {
-        this.#onNote(`The service ${service} did not stop: ${text(error)}`)
+        this.#trouble(`The service ${service} did not stop: ${text(error)}`)
         continue
       }
       await this.#start(service)
@@ -66,7 +86,7 @@ export class StoppedServices {
     try {
       await this.#control.start(service)
     } catch (error) {
-      this.#onNote(`The service ${service} did not start: ${text(error)}`)
+      this.#trouble(`The service ${service} did not start: ${text(error)}`)
     }
   }
 }

@@ -14,7 +14,7 @@ import { hostCall } from '../../../image/host-file.ts'
 import { throwIfAborted } from '../../../image/pace.ts'
 import { isAtOrBelow } from '../../documents/file-spec.ts'
 import { bytesOf, joinPath, textOf } from '../file-tree.ts'
-import { ChangeJournal, type ChangePlan, type Step } from './change-journal.ts'
+import { ChangeJournal, type ChangePlan, type Phase, type Step } from './change-journal.ts'
 import { attributesAt, type DiskNode, diskNode, type NodeAttributes, setAttributes } from './disk-node.ts'
 import { rollBack, syncPath, tidyUp } from './undo-change.ts'
 
@@ -103,14 +103,16 @@ export class TreeChange {
       throw new ChangeFailure(error, true)
     }
     using held = journal
+    let phase: Phase = 'planned'
     try {
       await this.#stage(plan)
       throwIfAborted(this.#options.signal)
       held.note('committing')
+      phase = 'committing'
       this.#commit(plan)
       held.note('committed')
     } catch (error) {
-      throw new ChangeFailure(error, takeBack(held, plan))
+      throw new ChangeFailure(error, takeBack(held, plan, phase))
     }
     // All is in place; what is left over the next run removes.
     tidyUp(plan)
@@ -304,9 +306,9 @@ function doStep(step: Step): void {
 }
 
 /** @returns whether all is as it was */
-function takeBack(journal: ChangeJournal, plan: ChangePlan): boolean {
+function takeBack(journal: ChangeJournal, plan: ChangePlan, phase: Phase): boolean {
   try {
-    rollBack(plan, journal)
+    rollBack(plan, journal, phase)
     journal.remove()
     return true
   } catch {

@@ -6,14 +6,18 @@
 
 import { closeSync, fsyncSync, openSync, renameSync, rmdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { UmbraError } from '../../../base/errors.ts'
 import { setModifyTime } from '../../../base/file-attributes.ts'
 import { hostCall } from '../../../image/host-file.ts'
 import { bytesOf, textOf } from '../file-tree.ts'
 import { ChangeJournal, type ChangePlan, type Phase, type Step } from './change-journal.ts'
 import { diskNode, setAttributes } from './disk-node.ts'
 
-/** Everything as it was. @throws UmbraError what stands in the way; it can be tried again */
-export function rollBack(plan: ChangePlan, journal: ChangeJournal, phase: Phase = 'committing'): void {
+/**
+ * Everything as it was. Before the phase `committing` no step was done, and what lies in a step's place is
+ * the user's own. @throws UmbraError what stands in the way; it can be tried again
+ */
+export function rollBack(plan: ChangePlan, journal: ChangeJournal, phase: Phase): void {
   if (phase === 'committing') {
     for (const step of [...plan.steps].reverse()) undo(step)
     // Without its staged file a step would look as if it were still to be undone.
@@ -87,6 +91,9 @@ function undo(step: Step): void {
 
 /** The new file goes back into the staging folder: its being there says that it is not in its place. */
 function undoPut({ path, staged, old }: Step & { kind: 'put' }): void {
+  // With neither there is no telling whose file it is that lies there.
+  if (old !== null && !diskNode(old) && !diskNode(staged))
+    throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
   if (!diskNode(staged)) moveIfThere(path, staged)
   if (old !== null) moveIfThere(old, path)
 }
