@@ -9,6 +9,7 @@ import { posixError } from '../base/errors.ts'
 import type { FileData } from './file-data.ts'
 import type { AttributeChange } from './file-system.ts'
 import { INODE_FLAG, type Inode, S_IFMT, type Time } from './inode.ts'
+import { changedFlags } from './inode-flags.ts'
 import type { Ext4Structure } from './structure.ts'
 import { XATTR_DIRTY_BLOCKS, type Xattrs } from './xattr.ts'
 
@@ -16,16 +17,6 @@ const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o010
 const PERMISSION_BITS = 0o7777
-const FLAG_TOPDIR = 0x20000
-/** Flags that chattr may change; the others are the file system's own. */
-const FLAGS_CHANGEABLE =
-  INODE_FLAG.SYNC |
-  INODE_FLAG.IMMUTABLE |
-  INODE_FLAG.APPEND |
-  INODE_FLAG.NODUMP |
-  INODE_FLAG.NOATIME |
-  INODE_FLAG.DIRSYNC |
-  FLAG_TOPDIR
 /** Years 1901 to 2446: what an inode's record holds. */
 const SEC_MIN = -(2 ** 31)
 const SEC_MAX = 2 ** 34 - 2 ** 31 - 1
@@ -59,7 +50,7 @@ export class Attributes {
     if (change.clearSuidSgid === true) inode.mode = withoutPrivileges(inode)
     if (change.clearSuidSgid === true || change.sizeBytes !== undefined) this.#xattrs.dropCapability(inode)
     if (change.inodeFlags !== undefined) {
-      inode.flags = ((inode.flags & ~FLAGS_CHANGEABLE) | (change.inodeFlags & FLAGS_CHANGEABLE)) >>> 0
+      inode.flags = changedFlags(inode.mode, inode.flags, change.inodeFlags)
     }
     if (change.atime !== undefined) inode.atime = change.atime === 'now' ? now : clamped(change.atime)
     if (change.mtime !== undefined) inode.mtime = change.mtime === 'now' ? now : clamped(change.mtime)

@@ -41,6 +41,7 @@ import {
 } from './inode.ts'
 import { InodeAllocator } from './inode-allocator.ts'
 import { InodeCache } from './inode-cache.ts'
+import { inheritedFlags } from './inode-flags.ts'
 import { decodeInode, encodeInode, recordGeneration } from './inode-record.ts'
 import { InodeRemoval } from './inode-removal.ts'
 import { OrphanOverlay } from './orphan-overlay.ts'
@@ -62,13 +63,6 @@ export interface StructureOptions {
 const OPERATION_SLACK_BLOCKS = 8
 const GENERATION_POOL_BYTES = 4096
 const NO_SEAL: Seal = () => undefined
-
-/** Of a directory's flags, those that what is made in it gets (ext4_mask_flags()). */
-function inheritedFlags(type: number): number {
-  const everywhere = INODE_FLAG.NODUMP | INODE_FLAG.NOATIME
-  if (type === S_IFDIR) return everywhere | INODE_FLAG.SYNC | INODE_FLAG.DIRSYNC
-  return type === S_IFREG ? everywhere | INODE_FLAG.SYNC : everywhere
-}
 
 export class Ext4Structure implements Ext4Core {
   readonly device: BlockDevice
@@ -268,7 +262,7 @@ export class Ext4Structure implements Ext4Core {
     inode.extraIsize = EXTRA_ISIZE
     inode.xattrArea = this.#emptyXattrArea
     const type = mode & S_IFMT
-    inode.flags = parent.flags & inheritedFlags(type)
+    inode.flags = parent.flags & inheritedFlags(mode)
     if (type === S_IFREG || type === S_IFDIR || type === S_IFLNK) {
       inode.flags |= INODE_FLAG.EXTENTS
       initExtentRoot(inode)

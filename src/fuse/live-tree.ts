@@ -10,6 +10,7 @@
 import { posixError } from '../base/errors.ts'
 import type { AttributeChange, FileSystem, FileSystemStatistics } from '../ext4/file-system.ts'
 import { type Inode, S_IFMT, S_IFREG } from '../ext4/inode.ts'
+import { allowFlags } from '../ext4/inode-flags.ts'
 import type { Attributes } from './attributes.ts'
 import { copyRange } from './copy-range.ts'
 import type { HoldGate } from './hold-gate.ts'
@@ -21,7 +22,6 @@ import {
   allowOpen,
   allowRemoval,
   allowSetattr,
-  changedFlags,
 } from './protected-inodes.ts'
 import { O, WRITE } from './protocol.ts'
 import { ReadOnlyTree, type TreePlace } from './read-only-tree.ts'
@@ -370,7 +370,8 @@ export class LiveTree extends ReadOnlyTree {
   override setInodeFlags(nodeId: number, flags: number, caller: Requester): void {
     const fileSystem = this.#writable()
     const inode = this.inode(nodeId)
-    fileSystem.setAttributes(inode, { inodeFlags: changedFlags(inode, flags) }, caller)
+    allowFlags(inode.mode, inode.flags, flags)
+    fileSystem.setAttributes(inode, { inodeFlags: flags }, caller)
   }
 
   #dropCapability(inode: Inode): void {

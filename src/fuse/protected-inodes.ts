@@ -1,4 +1,4 @@
-// Immutable and append-only inodes, and which of i_flags a user may change.
+// Immutable and append-only inodes.
 //
 // The kernel's FUSE client knows nothing of these attributes (it drops them from every reply), so
 // what ext4 enforces in the kernel is enforced here: see chattr(1), attributes a and i. The right to
@@ -10,23 +10,6 @@ import { INODE_FLAG, type Inode } from '../ext4/inode.ts'
 import { O } from './protocol.ts'
 
 const FROZEN = INODE_FLAG.IMMUTABLE | INODE_FLAG.APPEND
-const TOPDIR = 0x20000
-
-/** Flags that FS_IOC_SETFLAGS may change; a request that would change any other is refused. */
-const CHANGEABLE =
-  INODE_FLAG.SYNC |
-  INODE_FLAG.IMMUTABLE |
-  INODE_FLAG.APPEND |
-  INODE_FLAG.NODUMP |
-  INODE_FLAG.NOATIME |
-  INODE_FLAG.DIRSYNC |
-  TOPDIR
-
-/** What FS_IOC_SETFLAGS asks, as flags to store. @throws EOPNOTSUPP when it would change what we lack */
-export function changedFlags(inode: Inode, requested: number): number {
-  if (((inode.flags ^ requested) & ~CHANGEABLE) !== 0) throw posixError('EOPNOTSUPP')
-  return ((inode.flags & ~CHANGEABLE) | (requested & CHANGEABLE)) >>> 0
-}
 
 /** A new name in a directory. @throws EPERM */
 export function allowNewEntry(directory: Inode): void {

@@ -196,6 +196,44 @@ def _():
     check(ioctls.get_flags('a') & ioctls.EXTENTS, 'no extents')
 
 
+@rule('flags: those that are the file system\'s own may be left out and named')
+def _():
+    make('a', b'data')
+    os.mkdir('d')
+    for path in ('a', 'd'):
+        before = ioctls.get_flags(path)
+        ioctls.set_flags(path, 0)
+        equal(ioctls.get_flags(path) & ~ioctls.EXTENTS, 0)
+        for others in (0x100, 0x200, 0x400, 0x800, ioctls.INDEX, 0x100000, ioctls.INLINE):
+            ioctls.set_flags(path, before | others)
+            equal(ioctls.get_flags(path), before, f'{others:#x} on {path}')
+    equal(slurp('a'), b'data')
+
+
+@rule('flags: those that only others act on are kept, and inherited')
+def _():
+    make('a')
+    os.mkdir('d')
+    kept = 0x1 | 0x2 | 0x4 | 0x8000
+    for path in ('a', 'd'):
+        ioctls.add_flags(path, kept)
+        equal(ioctls.get_flags(path) & kept, kept)
+    make('d/a')
+    equal(ioctls.get_flags('d/a') & kept, kept)
+
+
+@rule('flags: those of directories are refused elsewhere, and unknown ones everywhere: EOPNOTSUPP')
+def _():
+    make('a')
+    os.mkdir('d')
+    for flag in (ioctls.DIRSYNC, ioctls.TOPDIR):
+        fails(E.EOPNOTSUPP, ioctls.add_flags, 'a', flag)
+        ioctls.add_flags('d', flag)
+    for path in ('a', 'd'):
+        for flag in (0x2000, 0x200000, 0x1000000, 0x4000000, 0x40000000, 0x80000000):
+            fails(E.EOPNOTSUPP, ioctls.add_flags, path, flag)
+
+
 @rule('flags: immutable and append-only need privilege', ORDINARY)
 def _():
     make('a')
