@@ -6,7 +6,7 @@
 // whose jobs follow each other, and the volume is judged at the end. The checksums are proved to find a
 // wrong byte.
 
-// deadline 290
+// deadline 600
 
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
