@@ -147,6 +147,6 @@ async function connectOrLaunch(volume: string): Promise<ControlClient> {
 }
 
 function mountless(volumePath: string) {
-  const off = { readOnly: false, writeThrough: false, allowOther: false } as const
+  const off = { readOnly: false, writeThrough: false, allowOther: false, accessTimes: false } as const
   return { volumePath, mountPoint: null, snapshot: null, driver: 'device', hooks: null, ...off } as const
 }

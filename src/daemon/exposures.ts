@@ -126,6 +126,7 @@ async function mountAlone(volumePath: string, snapshot: string, folder: string):
     readOnly: true,
     writeThrough: false,
     allowOther: false,
+    accessTimes: false,
     snapshot,
     driver: 'device',
     hooks: null,

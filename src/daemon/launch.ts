@@ -16,6 +16,8 @@ export interface DaemonOptions {
   readonly readOnly: boolean
   readonly writeThrough: boolean
   readonly allowOther: boolean
+  /** Reading moves access times (relatime). */
+  readonly accessTimes: boolean
   /** Mount this snapshot by itself, read-only; null: the present. */
   readonly snapshot: string | null
   readonly driver: 'device' | 'fuse-native'

@@ -7,7 +7,7 @@ import { Ext4 } from '../ext4/ext4.ts'
 import type { FileSystem } from '../ext4/file-system.ts'
 import { FlushMarker } from '../fuse/flush-marker.ts'
 import { HoldGate } from '../fuse/hold-gate.ts'
-import { LiveTree } from '../fuse/live-tree.ts'
+import { LiveTree, type LiveTreeOptions } from '../fuse/live-tree.ts'
 import type { InodeOperations } from '../fuse/operations.ts'
 import type { SnapshotEntry, SnapshotProvider } from '../fuse/snapshot-provider.ts'
 import { SnapshotsView } from '../fuse/snapshots-view.ts'
@@ -72,17 +72,17 @@ export interface ServedTree {
   readonly gate: HoldGate
 }
 
-/** The present with its snapshots; `timesFromKernel` as LiveTree takes it. @throws UmbraError as Ext4.open() */
+/** The present with its snapshots; `times` as LiveTree takes them. @throws UmbraError as Ext4.open() */
 export function serveVolume(
   hosted: HostedVolume,
   socket: string,
   spaceLimit: SpaceLimit,
-  timesFromKernel: boolean,
+  times: Pick<LiveTreeOptions, 'timesFromKernel' | 'accessTimes'>,
 ): ServedTree {
   const { volume } = hosted
   const gate = new HoldGate()
   const fileSystem = Ext4.open(volume, { readOnly: volume.readOnly })
-  const live = new LiveTree(fileSystem, { spaceLimit, timesFromKernel, gate })
+  const live = new LiveTree(fileSystem, { spaceLimit, ...times, gate })
   const marker = new FlushMarker()
   const view = new SnapshotsView({ live, provider: new HostedSnapshots(hosted), marker, control: socket })
   return { operations: view, marker, fileSystem, view, gate }

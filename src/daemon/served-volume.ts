@@ -50,8 +50,8 @@ async function openPresent(options: MountedOptions): Promise<Served> {
     if (!readOnly) await dropLeftovers(volume)
     const place = { volumePath, mountPoint, socket, mountedSnapshot: null, hooks }
     const hosted = new HostedVolume(volume, place, new FileMarks(storage))
-    const timesFromKernel = isWriteBack(options)
-    const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor), timesFromKernel)
+    const times = { timesFromKernel: isWriteBack(options), accessTimes: options.accessTimes }
+    const tree = serveVolume(hosted, socket, HostSpace.ofDescriptor(storage.descriptor), times)
     const close = async (): Promise<void> => {
       try {
         await hosted.settled()

@@ -67,6 +67,10 @@ export class Ext4 implements FileSystem {
   get label(): string {
     return this.#core.label
   }
+  setLabel(label: string): void {
+    this.#needWritable()
+    this.#core.setLabel(label)
+  }
   get uuid(): string {
     return this.#core.uuid
   }
@@ -129,6 +133,9 @@ export class Ext4 implements FileSystem {
   setAttributes(inode: Inode, change: AttributeChange, _caller: Caller): void {
     this.#needWritable()
     this.#attributes.set(inode, change)
+  }
+  accessed(inode: Inode): boolean {
+    return this.#attributes.accessed(inode)
   }
   deviceNumber(inode: Inode): number {
     return loadDeviceNumber(inode)

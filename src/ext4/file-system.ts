@@ -64,6 +64,7 @@ export const XATTR_REPLACE = 2
 
 export interface FileSystem {
   readonly readOnly: boolean
+  /** One char a byte. */
   readonly label: string
   readonly uuid: string
 
@@ -92,6 +93,10 @@ export interface FileSystem {
   rename(parent: Inode, name: string, newParent: Inode, newName: string, flags: number): void
 
   setAttributes(inode: Inode, change: AttributeChange, caller: Caller): void
+  /** Something of it was read: its access time moves where relatime says so. Never throws. @returns whether it did */
+  accessed(inode: Inode): boolean
+  /** @param label one char a byte. @throws EINVAL for more than 16, EROFS, ENOSPC */
+  setLabel(label: string): void
   /** Device number of a device inode as the kernel encodes it (new_encode_dev, 32 bits). */
   deviceNumber(inode: Inode): number
 

@@ -152,6 +152,7 @@ export const Superblock = struct('Ext4Superblock', SUPERBLOCK_SIZE_BYTES, {
 
 /** Fields that the running file system changes in place. */
 export const SB = {
+  LABEL: 0x78,
   FREE_BLOCKS_LOW: 0x0c,
   FREE_INODES: 0x10,
   WRITTEN_AT: 0x30,

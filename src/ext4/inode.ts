@@ -38,6 +38,8 @@ export const INODE_FLAG = {
   DIRSYNC: 0x10000,
   HUGE_FILE: 0x40000,
   EXTENTS: 0x80000,
+  DAX: 0x2000000,
+  PROJINHERIT: 0x20000000,
 } as const
 
 export class Inode {

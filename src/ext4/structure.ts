@@ -62,6 +62,7 @@ export interface StructureOptions {
 /** Blocks that any operation may dirty besides those it names: bitmaps, tables, descriptors. */
 const OPERATION_SLACK_BLOCKS = 8
 const GENERATION_POOL_BYTES = 4096
+const LABEL_BYTES_MAX = 16
 const NO_SEAL: Seal = () => undefined
 
 export class Ext4Structure implements Ext4Core {
@@ -154,6 +155,16 @@ export class Ext4Structure implements Ext4Core {
 
   get label(): string {
     return this.geometry.label
+  }
+  /** @param label one char a byte, at most 16; in the superblock with the next commit. @throws EINVAL EROFS ENOSPC */
+  setLabel(label: string): void {
+    if (label.length > LABEL_BYTES_MAX) throw posixError('EINVAL', 'The label is too long')
+    this.begin(1)
+    this.geometry = { ...this.geometry, label }
+    const at = SUPERBLOCK_OFFSET_BYTES + SB.LABEL
+    this.#superblock.fill(0, at, at + LABEL_BYTES_MAX)
+    Buffer.from(this.#superblock.buffer).write(label, at, 'latin1')
+    this.#writeSuperblock()
   }
   get uuid(): string {
     return this.geometry.uuid

@@ -34,6 +34,7 @@ export class Attributes {
   /** As new_encode_dev makes it; 0 for what is no device. */
   deviceNumber = 0
   blockSizeBytes = 4096
+  projectId = 0
 
   fillFromInode(inode: Inode, fileSystem: FileSystem): void {
     this.generation = inode.generation
@@ -49,6 +50,7 @@ export class Attributes {
     this.btimeNsec = inode.crtime.nsec
     this.mode = inode.mode
     this.linkCount = inode.linkCount
+    this.projectId = inode.projectId
     this.uid = inode.uid
     this.gid = inode.gid
     const type = inode.type

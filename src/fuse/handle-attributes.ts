@@ -70,7 +70,9 @@ function nsecAt(request: Request, offset: number): number {
 }
 
 export const readlink: Handler = (context, request) => {
-  answerBytes(context, request, context.operations.readlink(request.nodeId))
+  const target = context.operations.readlink(request.nodeId)
+  context.operations.accessed(request.nodeId)
+  answerBytes(context, request, target)
 }
 
 export const statfs: Handler = (context, request) => {

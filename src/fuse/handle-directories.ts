@@ -4,6 +4,7 @@
 // (ENOSYS, where it understands that) and then caches listings by itself until it changes them.
 
 import { DirectoryFiller } from './directory-filler.ts'
+import { countsAsAccess } from './handle-files.ts'
 import type { Handler, HandlerContext } from './handler.ts'
 import { FOPEN, INIT_LOW, LIMIT } from './protocol.ts'
 import { putU64 } from './reply-encoding.ts'
@@ -34,6 +35,7 @@ function list(context: HandlerContext, request: Request, isPlus: boolean): void 
   const buffer = port.borrow()
   try {
     const filled = filler.fill(operations, request.nodeId, request.u64(8), sizeBytes, buffer, isPlus)
+    if (countsAsAccess(request.u32(32))) operations.accessed(request.nodeId)
     const isTaken = port.send(request, buffer, filled)
     if (!isTaken && isPlus) DirectoryFiller.forgetAll(operations, buffer, filled)
   } finally {

@@ -9,7 +9,7 @@ import { posixError } from '../base/errors.ts'
 import { S_IFMT, S_IFREG } from '../ext4/inode.ts'
 import { openFlags } from './handle-names.ts'
 import type { Handler, HandlerContext } from './handler.ts'
-import { FSYNC_FDATASYNC, LIMIT, OPCODE, OPEN_KILL_SUIDGID, ROOT_NODE_ID } from './protocol.ts'
+import { FSYNC_FDATASYNC, LIMIT, O, OPCODE, OPEN_KILL_SUIDGID, ROOT_NODE_ID } from './protocol.ts'
 import { putU64 } from './reply-encoding.ts'
 import type { Request, Ticket } from './request.ts'
 import {
@@ -59,6 +59,7 @@ export const read: Handler = (context, request) => {
     port.giveBack(buffer)
     throw error
   }
+  if (countsAsAccess(request.u32(32))) operations.accessed(request.nodeId)
   if (typeof result === 'number') {
     port.send(request, buffer, result)
     port.giveBack(buffer)
@@ -70,6 +71,11 @@ export const read: Handler = (context, request) => {
     (to, count) => port.send(to, buffer, count),
     () => port.giveBack(buffer),
   )
+}
+
+/** By the flags of the open file: the kernel reads also what it needs for writing a part of a page. */
+export function countsAsAccess(openFlags: number): boolean {
+  return (openFlags & O.NOATIME) === 0 && (openFlags & O.ACCMODE) !== O.WRONLY
 }
 
 export const write: Handler = (context, request) => {
@@ -180,6 +186,8 @@ export const copyFileRange: Handler = (context, request) => {
     request.u64(32),
     request.u64(40),
   )
+  // After READ the kernel asks for the access time again by itself; of a copy's source it does not.
+  if (operations.accessed(request.nodeId)) port.invalidateAttributes(request.nodeId)
   const answer = (to: Ticket, count: number) => {
     // The shorter answer has a u32 and padding where the wider one has a u64: the same bytes.
     putU64(port.view, port.dataAt, count)

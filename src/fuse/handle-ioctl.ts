@@ -1,6 +1,6 @@
-// Handler of ioctls: chattr's and lsattr's, the generation, and FITRIM.
+// Handler of ioctls: chattr's and lsattr's, the generation, the label, and FITRIM.
 //
-// Always true: what is not known is ENOTTY; an answer has exactly the length that the kernel asked for.
+// Always true: what is not known is ENOTTY; an answer is never longer than what the program has room for.
 // FITRIM has nothing to do: every block that the file system frees is discarded at once, so it answers
 // that it trimmed 0 bytes. Numbers are those of linux/fs.h for 64-bit hosts, and the 32-bit twins.
 
@@ -18,9 +18,13 @@ export const IOCTL = {
   SETFLAGS_32: 0x40046602,
   GETVERSION: 0x80087601,
   GETVERSION_32: 0x80047601,
+  /** ext4's own number for the same. */
+  EXT4_GETVERSION: 0x80086603,
   FSGETXATTR: 0x801c581f,
   FSSETXATTR: 0x401c5820,
   FITRIM: 0xc0185879,
+  GETFSLABEL: 0x81009431,
+  SETFSLABEL: 0x41009432,
 } as const
 
 /** Bits of fsxattr.fsx_xflags beside those of i_flags that mean the same. */
@@ -30,10 +34,13 @@ const XFLAG_OF = [
   [0x20, INODE_FLAG.SYNC],
   [0x40, INODE_FLAG.NOATIME],
   [0x80, INODE_FLAG.NODUMP],
+  [0x200, INODE_FLAG.PROJINHERIT],
+  [0x8000, INODE_FLAG.DAX],
 ] as const
 
 const FSXATTR_BYTES = 28
 const FSTRIM_RANGE_BYTES = 24
+const FSLABEL_BYTES = 256
 
 export const ioctl: Handler = (context, request) => {
   request.need(IoctlIn.sizeBytes)
@@ -47,6 +54,7 @@ export const ioctl: Handler = (context, request) => {
       return
     case IOCTL.GETVERSION:
     case IOCTL.GETVERSION_32:
+    case IOCTL.EXT4_GETVERSION:
       operations.getattr(nodeId, context.attributes)
       answerNumber(context, request, context.attributes.generation)
       return
@@ -54,15 +62,25 @@ export const ioctl: Handler = (context, request) => {
     case IOCTL.SETFLAGS_32:
       request.need(IoctlIn.sizeBytes + 4)
       operations.setInodeFlags(nodeId, request.u32(IoctlIn.sizeBytes), request)
-      answer(context, request, 0)
+      answerChanged(context, request)
       return
     case IOCTL.FSGETXATTR:
+      operations.getattr(nodeId, context.attributes)
       putZeros(port.view, at, FSXATTR_BYTES)
       port.view.setUint32(at, xflagsOf(operations.inodeFlags(nodeId)), true)
+      port.view.setUint32(at + 12, context.attributes.projectId, true)
       answer(context, request, FSXATTR_BYTES)
       return
     case IOCTL.FSSETXATTR:
       setXflags(context, request)
+      return
+    case IOCTL.GETFSLABEL:
+      putZeros(port.view, at, FSLABEL_BYTES)
+      port.scratch.bytes.set(Buffer.from(operations.label(nodeId), 'latin1'), at)
+      answer(context, request, FSLABEL_BYTES)
+      return
+    case IOCTL.SETFSLABEL:
+      setLabel(context, request)
       return
     case IOCTL.FITRIM:
       // The kernel leaves the check of CAP_SYS_ADMIN to file systems.
@@ -78,6 +96,16 @@ export const ioctl: Handler = (context, request) => {
   }
 }
 
+function setLabel(context: HandlerContext, request: Request): void {
+  // As with FITRIM, the check of CAP_SYS_ADMIN is ours.
+  if (request.uid !== 0) throw posixError('EPERM')
+  request.need(IoctlIn.sizeBytes + FSLABEL_BYTES)
+  const bytes = Buffer.from(request.bytesAt(IoctlIn.sizeBytes, FSLABEL_BYTES))
+  const end = bytes.indexOf(0)
+  context.operations.setLabel(request.nodeId, bytes.toString('latin1', 0, end < 0 ? FSLABEL_BYTES : end))
+  answer(context, request, 0)
+}
+
 function setXflags(context: HandlerContext, request: Request): void {
   request.need(IoctlIn.sizeBytes + FSXATTR_BYTES)
   const xflags = request.u32(IoctlIn.sizeBytes)
@@ -87,7 +115,7 @@ function setXflags(context: HandlerContext, request: Request): void {
   let flags = context.operations.inodeFlags(request.nodeId)
   for (const [xflag, flag] of XFLAG_OF) flags = (xflags & xflag) !== 0 ? flags | flag : flags & ~flag
   context.operations.setInodeFlags(request.nodeId, flags >>> 0, request)
-  answer(context, request, 0)
+  answerChanged(context, request)
 }
 
 function xflagsOf(flags: number): number {
@@ -96,10 +124,16 @@ function xflagsOf(flags: number): number {
   return xflags
 }
 
-/** A number as an int or a long, as the kernel has room. */
+/** What the kernel knows of the inode is out of date, its change time for one: it asks again when it has to. */
+function answerChanged(context: HandlerContext, request: Request): void {
+  context.port.invalidateAttributes(request.nodeId)
+  answer(context, request, 0)
+}
+
+/** A number as an int: those that say "long" mean that too, and programs have room for no more. */
 function answerNumber(context: HandlerContext, request: Request, value: number): void {
-  putU64(context.port.view, context.port.dataAt + IoctlOut.sizeBytes, value)
-  answer(context, request, request.u32(28) >= 8 ? 8 : 4)
+  context.port.view.setUint32(context.port.dataAt + IoctlOut.sizeBytes, value >>> 0, true)
+  answer(context, request, 4)
 }
 
 function answer(context: HandlerContext, request: Request, outBytes: number): void {

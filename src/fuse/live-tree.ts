@@ -43,6 +43,8 @@ export interface LiveTreeOptions {
   readonly timesFromKernel?: boolean
   /** Where changes wait while a shadow set is cut. */
   readonly gate?: HoldGate
+  /** Reading moves access times, as under relatime. Default false. */
+  readonly accessTimes?: boolean
   /** The mount's root tree unless told. */
   readonly place?: TreePlace
 }
@@ -55,6 +57,7 @@ export class LiveTree extends ReadOnlyTree {
 
   readonly #spaceLimit: SpaceLimit | undefined
   readonly #timesFromKernel: boolean
+  readonly #accessTimes: boolean
 
   readonly #gate: HoldGate | undefined
 
@@ -62,6 +65,7 @@ export class LiveTree extends ReadOnlyTree {
     super(fileSystem, options.place)
     this.#spaceLimit = options.spaceLimit
     this.#timesFromKernel = options.timesFromKernel ?? false
+    this.#accessTimes = options.accessTimes ?? false
     this.#gate = options.gate
   }
 
@@ -372,6 +376,16 @@ export class LiveTree extends ReadOnlyTree {
     const inode = this.inode(nodeId)
     allowFlags(inode.mode, inode.flags, flags)
     fileSystem.setAttributes(inode, { inodeFlags: flags }, caller)
+  }
+
+  override setLabel(_nodeId: number, label: string): void {
+    this.#writable().setLabel(label)
+  }
+
+  /** A read goes on while changes are held; its time, which must not be in the snapshot, is then not kept. */
+  override accessed(nodeId: number): boolean {
+    if (!this.#accessTimes || this.#gate?.isHeld) return false
+    return this.fileSystem.accessed(this.inode(nodeId))
   }
 
   #dropCapability(inode: Inode): void {

@@ -49,6 +49,11 @@ export interface InodeOperations {
   getattr(nodeId: number, out: Attributes): void
   setattr(nodeId: number, change: AttributeChange, caller: Requester, out: Attributes): void
   readlink(nodeId: number): Uint8Array
+  /**
+   * Something of a file, directory or link was read by one who lets its access time move. Never throws.
+   * @returns whether it moved
+   */
+  accessed(nodeId: number): boolean
 
   // -- names: those that make one count one lookup of what they return
   mknod(
@@ -145,4 +150,8 @@ export interface InodeOperations {
   /** i_flags, as FS_IOC_GETFLAGS has them. */
   inodeFlags(nodeId: number): number
   setInodeFlags(nodeId: number, flags: number, caller: Requester): void
+  /** The file system's label, one char a byte. */
+  label(nodeId: number): string
+  /** @throws EINVAL for more than 16 bytes */
+  setLabel(nodeId: number, label: string): void
 }

@@ -170,7 +170,14 @@ export const SETXATTR_ACL_KILL_SGID = 1 << 0
 export const IOCTL_DIR = 1 << 4
 
 /** Flags of open(2) as Linux numbers them (asm-generic). */
-export const O = { ACCMODE: 3, WRONLY: 1, RDWR: 2, TRUNC: 0o1000, APPEND: 0o2000 } as const
+export const O = {
+  ACCMODE: 3,
+  WRONLY: 1,
+  RDWR: 2,
+  TRUNC: 0o1000,
+  APPEND: 0o2000,
+  NOATIME: 0o1000000,
+} as const
 
 /** Bits of statx's mask (linux/stat.h). */
 export const STATX = { BASIC_STATS: 0x7ff, BTIME: 0x800 } as const

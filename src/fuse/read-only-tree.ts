@@ -221,6 +221,10 @@ export class ReadOnlyTree extends RefusingOperations {
     return this.fileSystem.listXattrs(this.inode(nodeId))
   }
 
+  override label(_nodeId: number): string {
+    return this.fileSystem.label
+  }
+
   override inodeFlags(nodeId: number): number {
     return this.inode(nodeId).flags >>> 0
   }

@@ -34,6 +34,9 @@ export class RefusingOperations implements InodeOperations {
   readlink(..._: Parameters<InodeOperations['readlink']>): Uint8Array {
     throw posixError('EINVAL')
   }
+  accessed(..._: Parameters<InodeOperations['accessed']>): boolean {
+    return false
+  }
   mknod(..._: Parameters<InodeOperations['mknod']>): void {
     this.#refuse()
   }
@@ -115,6 +118,12 @@ export class RefusingOperations implements InodeOperations {
     throw posixError('ENOTTY')
   }
   setInodeFlags(..._: Parameters<InodeOperations['setInodeFlags']>): void {
+    this.#refuse()
+  }
+  label(..._: Parameters<InodeOperations['label']>): string {
+    throw posixError('ENOTTY')
+  }
+  setLabel(..._: Parameters<InodeOperations['setLabel']>): void {
     this.#refuse()
   }
 }

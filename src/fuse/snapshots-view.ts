@@ -128,6 +128,9 @@ export class SnapshotsView implements InodeOperations {
   readlink(nodeId: number): Uint8Array {
     return this.#of(nodeId).readlink(nodeId)
   }
+  accessed(nodeId: number): boolean {
+    return nodeId < SLOT_SPAN && this.#live.accessed(nodeId)
+  }
 
   mknod(
     parent: number,
@@ -272,5 +275,11 @@ export class SnapshotsView implements InodeOperations {
   }
   setInodeFlags(nodeId: number, flags: number, caller: Requester): void {
     this.#of(nodeId).setInodeFlags(nodeId, flags, caller)
+  }
+  label(nodeId: number): string {
+    return this.#of(nodeId).label(nodeId)
+  }
+  setLabel(nodeId: number, label: string): void {
+    this.#of(nodeId).setLabel(nodeId, label)
   }
 }

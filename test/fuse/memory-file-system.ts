@@ -26,7 +26,7 @@ const fail = (code: ConstructorParameters<typeof UmbraError>[0]) => new UmbraErr
 
 export class MemoryFileSystem implements FileSystem {
   readOnly = false
-  readonly label = 'memory'
+  label = 'memory'
   readonly uuid = '00000000-0000-4000-8000-000000000000'
   /** While set, reads answer when it settles. */
   readsWait: Promise<void> | undefined
@@ -197,6 +197,17 @@ export class MemoryFileSystem implements FileSystem {
     }
     this.#node(parent).entries.delete(name)
     this.#enter(newParent, newName, this.#node(inode))
+  }
+
+  /** Always, where ext4 looks at the clock. */
+  accessed(inode: Inode): boolean {
+    inode.atime = this.#now()
+    return true
+  }
+
+  setLabel(label: string): void {
+    if (label.length > 16) throw fail('EINVAL')
+    this.label = label
   }
 
   setAttributes(inode: Inode, change: AttributeChange, _caller: Caller): void {

@@ -160,6 +160,9 @@ test('numbers are those of linux/fuse.h and linux/fs.h', { skip: !canCompile }, 
     FSGETXATTR: 'FS_IOC_FSGETXATTR',
     FSSETXATTR: 'FS_IOC_FSSETXATTR',
     FITRIM: 'FITRIM',
+    EXT4_GETVERSION: "_IOR('f',3,long)",
+    GETFSLABEL: 'FS_IOC_GETFSLABEL',
+    SETFSLABEL: 'FS_IOC_SETFSLABEL',
   }
   for (const [name, value] of Object.entries(IOCTL)) add(ioctls[name] ?? name, value)
   const found = compiled(expressions)

@@ -49,6 +49,7 @@ async function serve(t: Assertion, lab: Lab, how: object): Promise<Child> {
     readOnly: false,
     writeThrough: false,
     allowOther: false,
+    accessTimes: true,
     snapshot: null,
     driver: 'device',
     hooks: null,

@@ -20,6 +20,7 @@ import {
   judgeVolume,
   type Lab,
   makeLab,
+  QUIET,
   recordTree,
   type Tree,
   umbra,
@@ -159,7 +160,7 @@ test('full, incremental and differential images are what qemu says they are', NE
     [full, differential],
   ]) {
     await umbra(['import', ...chain, '-o', restored])
-    const mounted = await mountVolume(t, restored, lab.at('restored'))
+    const mounted = await mountVolume(t, restored, lab.at('restored'), QUIET)
     assertSameTree(t, trees.get('three') as Tree, await recordTree(lab.at('restored')), 'imported')
     await mounted.unmount()
     await judgeVolume(restored, lab.at('judged.img'))
@@ -188,7 +189,7 @@ test('apply brings a raw file and a volume forward, and refuses what does not fo
   await umbra(['apply', raw('one'), second, third])
   t.is((await run('cmp', [raw('one'), raw('three')], { check: false })).code, 0, 'the raw file, byte by byte')
   t.ok(e2fsck(raw('one')).clean)
-  const mounted = await mountVolume(t, volume, lab.at('applied'))
+  const mounted = await mountVolume(t, volume, lab.at('applied'), QUIET)
   assertSameTree(t, trees.get('three') as Tree, await recordTree(lab.at('applied')), 'applied')
   await mounted.unmount()
   await judgeVolume(volume, lab.at('judged.img'))

@@ -24,10 +24,14 @@ const ANSWER_TIMEOUT_MS = 120_000
 
 export const isLong = process.env['UMBRA_LONG'] === '1'
 
+/** Looking at a tree must not change it: for links there is no O_NOATIME. */
+export const QUIET: readonly string[] = ['--no-access-times']
+
 export interface Lab {
   readonly folder: string
   readonly volume: string
   readonly dir: string
+  /** With QUIET unless other arguments are given. */
   mount(args?: readonly string[]): Promise<MountedVolume>
   /** Path of a file of this name in the lab's folder. */
   at(name: string): string
@@ -41,7 +45,7 @@ export async function makeLab(t: Assertion, size: string): Promise<Lab> {
     folder,
     volume: at('v.umbra'),
     dir: at('mnt'),
-    mount: (args = []) => mountVolume(t, lab.volume, lab.dir, args),
+    mount: (args = QUIET) => mountVolume(t, lab.volume, lab.dir, args),
     at,
   }
   mkdirSync(lab.dir)

@@ -148,6 +148,7 @@ test('an auto-recovery window that is never sealed is dropped', NEEDS, async (t)
     readOnly: false,
     writeThrough: false,
     allowOther: false,
+    accessTimes: true,
     snapshot: null,
     driver: 'device',
     hooks: null,

@@ -33,6 +33,7 @@ async function serve(t: Assertion, lab: Lab, holdMs: number): Promise<Child> {
     readOnly: false,
     writeThrough: false,
     allowOther: false,
+    accessTimes: true,
     snapshot: null,
     driver: 'device',
     hooks: null,

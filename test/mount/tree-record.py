@@ -3,7 +3,8 @@
 #
 # Usage: tree-record.py FOLDER [SKIPPED-NAME-AT-THE-TOP ...]
 #
-# Paths are bytes in hexadecimal. `links` names the first path (in the order of names) of the same inode.
+# Reading is done with O_NOATIME, but for links, which have no such thing: these are read before they are
+# looked at, so that recorded is what stays. Paths are bytes in hexadecimal. `links` names the first path (in the order of names) of the same inode.
 
 import hashlib
 import json
@@ -14,10 +15,21 @@ import sys
 
 def digest(path):
     total = hashlib.sha256()
-    with open(path, 'rb', buffering=0) as file:
-        while chunk := file.read(1 << 20):
+    fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+    try:
+        while chunk := os.read(fd, 1 << 20):
             total.update(chunk)
+    finally:
+        os.close(fd)
     return total.hexdigest()
+
+
+def names_in(path):
+    fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+    try:
+        return sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
+    finally:
+        os.close(fd)
 
 
 def xattrs(path):
@@ -33,6 +45,7 @@ def walk(root, skipped):
     while pending:
         path = pending.pop()
         full = root + path
+        target = os.readlink(full).hex() if os.path.islink(full) else None
         status = os.lstat(full)
         mode = status.st_mode
         line = {
@@ -51,11 +64,11 @@ def walk(root, skipped):
             line['size'] = status.st_size
             line['sha256'] = digest(full)
         elif stat.S_ISLNK(mode):
-            line['target'] = os.readlink(full).hex()
+            line['target'] = target
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             line['device'] = f'{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}'
         elif stat.S_ISDIR(mode):
-            names = sorted(os.listdir(full), reverse=True)
+            names = names_in(full)
             pending += [path + b'/' + name for name in names if path or name not in skipped]
         print(json.dumps(line, sort_keys=True))
 

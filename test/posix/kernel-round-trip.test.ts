@@ -12,6 +12,7 @@ import {
   isLong,
   judgeVolume,
   makeLab,
+  QUIET,
   recordTree,
   umbra,
   Workload,
@@ -39,7 +40,7 @@ test('we and the kernel in turn, on one file system', NEEDS, async (t) => {
   }
   let volume = lab.volume
   for (let turn = 0; turn < TURNS; turn++) {
-    const mounted = await mountVolume(t, volume, lab.dir)
+    const mounted = await mountVolume(t, volume, lab.dir, QUIET)
     const ours = await work(2 * turn, lab.dir)
     await mounted.unmount()
     const image = lab.at(`turn-${turn}.img`)
@@ -59,7 +60,7 @@ test('we and the kernel in turn, on one file system', NEEDS, async (t) => {
 
     volume = lab.at(`turn-${turn}.umbra`)
     await umbra(['create', volume, '--from', image])
-    const again = await mountVolume(t, volume, lab.dir)
+    const again = await mountVolume(t, volume, lab.dir, QUIET)
     assertSameTree(t, theirs, await recordTree(lab.dir), `turn ${turn}: we see what the kernel left`)
     await again.unmount()
     await judgeVolume(volume, join(lab.folder, 'judged.img'))

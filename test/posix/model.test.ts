@@ -13,6 +13,7 @@ import {
   isLong,
   makeLab,
   makeReference,
+  QUIET,
   recordTree,
   treeDifferences,
   Workload,
@@ -37,7 +38,7 @@ for (const args of [[], ['--write-through']]) {
     const seed = chosenSeed(t)
     const lab = await makeLab(t, '4G')
     const model = await makeReference(t, lab.folder, 2 ** 32)
-    let mounted = await lab.mount(args)
+    let mounted = await lab.mount([...args, ...QUIET])
     for (const top of [lab.dir, model]) mkdirSync(join(top, 'shared'))
     const workers = Array.from({ length: PROCESSES }, (_, number) => {
       const tops = [lab.dir, model].map((top) => join(top, String(number)))

@@ -13,6 +13,7 @@ interface MountOptions extends JsonOption {
   readonly snapshot?: string
   readonly writeThrough?: boolean
   readonly allowOther?: boolean
+  readonly accessTimes: boolean
   readonly hooks?: string
   readonly hooksInVolume?: boolean
   readonly driver: 'device' | 'fuse-native'
@@ -28,6 +29,7 @@ export function mountCommand(): Command {
     .option('--snapshot <NAME>', 'mount this snapshot by itself, read-only')
     .option('--write-through', 'no write-back cache: a write has reached the volume when it returns')
     .option('--allow-other', 'let other users in (mounts made by root always do)')
+    .option('--no-access-times', 'reading does not move access times (as with noatime; else relatime)')
     .option('--hooks <DIR>', 'folder of programs to be called around shadow copies; only you may write it')
     .option('--hooks-in-volume', 'allow the folder of hooks to lie in the volume itself')
     .addOption(
@@ -41,6 +43,7 @@ export function mountCommand(): Command {
         readOnly: (options.readOnly ?? false) || options.snapshot !== undefined,
         writeThrough: options.writeThrough ?? false,
         allowOther: options.allowOther ?? false,
+        accessTimes: options.accessTimes,
         snapshot: options.snapshot ?? null,
         driver: options.driver,
         hooks: options.hooks === undefined ? null : resolve(options.hooks),

@@ -9,6 +9,7 @@ import { posixError } from '../../base/errors.ts'
 import type { AttributeChange, FileSystemStatistics } from '../../ext4/file-system.ts'
 import { S_IFREG } from '../../ext4/inode.ts'
 import { Attributes } from '../attributes.ts'
+import { countsAsAccess } from '../handle-files.ts'
 import type { InodeOperations, ListedEntry, Requester } from '../operations.ts'
 import { O } from '../protocol.ts'
 import { toByteString } from './byte-names.ts'
@@ -100,7 +101,11 @@ export class PathOperations {
     })
   }
   readlink(path: string): Uint8Array {
-    return this.#at(path, (nodeId) => this.#operations.readlink(nodeId))
+    return this.#at(path, (nodeId) => {
+      const target = this.#operations.readlink(nodeId)
+      this.#operations.accessed(nodeId)
+      return target
+    })
   }
   unlink(path: string): void {
     const { parent, name } = this.resolver.entry(path)
@@ -199,7 +204,10 @@ export class PathOperations {
     lengthBytes: number,
     offsetBytes: number,
   ): number | Promise<number> {
-    return this.#operations.read(this.#handles.get(handle).nodeId, offsetBytes, lengthBytes, target, 0)
+    const { nodeId, flags } = this.#handles.get(handle)
+    const count = this.#operations.read(nodeId, offsetBytes, lengthBytes, target, 0)
+    if (countsAsAccess(flags)) this.#operations.accessed(nodeId)
+    return count
   }
   write(handle: number, source: Uint8Array, lengthBytes: number, offsetBytes: number): number {
     const { nodeId } = this.#handles.get(handle)
@@ -216,12 +224,14 @@ export class PathOperations {
   }
   /** The whole of it, in one go: fuse-native has no offsets here. */
   readdir(path: string, visit: (entry: ListedEntry) => void): void {
-    this.#at(path, (nodeId) =>
+    this.#at(path, (nodeId) => {
       this.#operations.readdir(nodeId, 0, (entry) => {
         visit(entry)
         return true
-      }),
-    )
+      })
+      // With which flags the folder was opened is not handed on.
+      this.#operations.accessed(nodeId)
+    })
   }
 
   // -- extended attributes

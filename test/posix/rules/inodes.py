@@ -181,16 +181,14 @@ def _():
 
 # -- flags of chattr
 
-@rule('flags: shown and changed; ctime moves')
+@rule('flags: shown and changed')
 def _():
     make('a')
     os.mkdir('d')
     for path in ('a', 'd'):
-        before, was = ioctls.get_flags(path), ctime(path)
-        pause()
+        before = ioctls.get_flags(path)
         ioctls.set_flags(path, before | ioctls.NODUMP | ioctls.NOATIME | ioctls.SYNC)
         equal(ioctls.get_flags(path), before | ioctls.NODUMP | ioctls.NOATIME | ioctls.SYNC)
-        check(ctime(path) > was, 'ctime has not moved')
         ioctls.set_flags(path, before)
         equal(ioctls.get_flags(path), before)
     check(ioctls.get_flags('a') & ioctls.EXTENTS, 'no extents')
@@ -232,6 +230,30 @@ def _():
     for path in ('a', 'd'):
         for flag in (0x2000, 0x200000, 0x1000000, 0x4000000, 0x40000000, 0x80000000):
             fails(E.EOPNOTSUPP, ioctls.add_flags, path, flag)
+
+
+def flags_move_ctime(name, new):
+    @rule(f'flags: a change moves ctime of {name}')
+    def _():
+        new('a')
+        was = ctime('a')
+        pause()
+        ioctls.add_flags('a', ioctls.NODUMP)
+        check(ctime('a') > was, 'ctime has not moved')
+
+
+flags_move_ctime('a file', make)
+flags_move_ctime('a folder', os.mkdir)
+
+
+@rule('flags: P is inherited by folders, T is not')
+def _():
+    os.mkdir('d')
+    both = 0x20000000 | ioctls.TOPDIR
+    ioctls.add_flags('d', both)
+    make('d/a')
+    os.mkdir('d/d')
+    equal([ioctls.get_flags(path) & both for path in ('d', 'd/a', 'd/d')], [both, 0, 0x20000000])
 
 
 @rule('flags: immutable and append-only need privilege', ORDINARY)
@@ -371,6 +393,30 @@ def _():
     equal(ioctls.get_flags('a') & ioctls.NODUMP, ioctls.NODUMP)
 
 
+@rule('flags: a project needs the feature, which mke2fs does not choose')
+def _():
+    make('a')
+    room = bytearray(28)
+    ioctls.ioctl_on('a', ioctls.FSGETXATTR, room)
+    equal(struct.unpack_from('I', room, 12)[0], 0)
+    struct.pack_into('I', room, 12, 7)
+    fails(E.EOPNOTSUPP, ioctls.ioctl_on, 'a', ioctls.FSSETXATTR, bytes(room))
+
+
+@rule('generations: told by both numbers as an int, and not changed under checksums')
+def _():
+    make('a')
+    before = ioctls.generation('a')
+    for number in (0x80087601, 0x80086603):
+        room = bytearray(b'\xaa' * 8)
+        ioctls.ioctl_on('a', number, room)
+        equal(struct.unpack_from('I', room)[0], before)
+        equal(bytes(room[4:]), b'\xaa' * 4, 'what lies behind an int')
+    for number in (0x40087602, 0x40086604):
+        fails(E.ENOTTY, ioctls.ioctl_on, 'a', number, bytes(8))
+    equal(ioctls.generation('a'), before)
+
+
 @rule('ioctls that are unknown: ENOTTY')
 def _():
     make('a')
@@ -398,8 +444,38 @@ def _():
 
 @rule('FS_IOC_GETFSLABEL: the label is told')
 def _():
+    label()
+
+
+def label():
+    room = bytearray(256)
     with Open('.', os.O_RDONLY) as fd:
-        fcntl.ioctl(fd, 0x81009431, bytearray(256))
+        fcntl.ioctl(fd, 0x81009431, room)
+    return bytes(room).rstrip(b'\0')
+
+
+def set_label(value):
+    with Open('.', os.O_RDONLY) as fd:
+        fcntl.ioctl(fd, 0x41009432, value.ljust(256, b'\0'))
+
+
+@rule('FS_IOC_SETFSLABEL: root sets up to 16 bytes of any kind', ROOT)
+def _():
+    before = label()
+    for value in (b'a label', b'\xff sixteen byte\xe4', b''):
+        set_label(value)
+        equal(label(), value)
+    fails(E.EINVAL, set_label, b'seventeen bytes !')
+    as_user(USER, lambda: fails(E.EPERM, set_label, b'not mine'))
+    equal(label(), b'')
+    set_label(before)
+
+
+@rule('FIFREEZE and FITHAW: root freezes and thaws', ROOT)
+def _():
+    with Open('.', os.O_RDONLY) as fd:
+        fcntl.ioctl(fd, 0xC0045877, 0)
+        fcntl.ioctl(fd, 0xC0045878, 0)
 
 
 @rule('FS_IOC_GETFSUUID: the UUID is told')

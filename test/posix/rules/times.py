@@ -1,5 +1,8 @@
 # Times: utimensat with all its forms, and which operation moves which time.
 
+import mmap
+
+import ioctls
 from kit import *
 
 OLD = 1_000_000_000 * 10**9
@@ -223,15 +226,104 @@ for _name, (_work, _m, _c) in FILE_MOVES.items():
     file_moves(_name, _work, _m, _c)
 
 
-@rule('times: reading moves atime once it is older than mtime (relatime)')
+@rule('times: reading what is cached moves atime once it is older than mtime (relatime)')
 def _():
     make('a', b'x' * 10_000)
-    os.mkdir('d')
-    make('d/x')
-    os.symlink('a', 'l')
     utimens('a', (1000, 0), (2000, 0))
     slurp('a')
     check(os.stat('a').st_atime > 2000, 'atime of the file has not moved')
+
+
+def uncached(path):
+    """Nothing of the file is in the kernel's page cache."""
+    with Open(path, os.O_RDONLY | os.O_NOATIME) as fd:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read_direct(path):
+    with Open(path, os.O_RDONLY | os.O_DIRECT) as fd, mmap.mmap(-1, 8192) as room:
+        check(os.readv(fd, [room]) > 0, 'nothing was read')
+
+
+def _read_mapped(path):
+    with Open(path, os.O_RDONLY) as fd, mmap.mmap(fd, 0, prot=mmap.PROT_READ) as memory:
+        equal(memory[5000], 120)
+
+
+def _copy_range(path):
+    with Open(path, os.O_RDONLY) as fd, Open('copy', os.O_CREAT | os.O_WRONLY) as into:
+        equal(os.copy_file_range(fd, into, 10_000), 10_000)
+
+
+READS = {
+    'read': slurp,
+    'a direct read': _read_direct,
+    'a mapping': _read_mapped,
+    'copy_file_range': _copy_range,
+    'sendfile': lambda path: in_child(lambda: _send(path)),
+}
+
+
+def _send(path):
+    with Open(path, os.O_RDONLY) as fd, Open('copy', os.O_CREAT | os.O_WRONLY) as into:
+        equal(os.sendfile(into, fd, 0, 10_000), 10_000)
+
+
+def read_moves(name, work):
+    @rule(f'times: {name} of what is not cached moves atime (relatime)')
+    def _():
+        make('a', b'x' * 10_000)
+        uncached('a')
+        utimens('a', (1000, 0), (2000, 0))
+        before = mtime('a'), ctime('a')
+        work('a')
+        check(os.stat('a').st_atime > 2000, 'atime has not moved')
+        equal((mtime('a'), ctime('a')), before, 'mtime and ctime')
+
+
+for _name, _work in READS.items():
+    read_moves(_name, _work)
+
+
+@rule('times: reading what is not cached moves atime within a day of mtime only if that is younger')
+def _():
+    now = int(time.time())
+    for atime, moves in ((now + 600, False), (now - 25 * 3600, True)):
+        make('a', b'x' * 10_000)
+        uncached('a')
+        pause()
+        # ctime is now as well: what is younger than that has to lie ahead.
+        utimens('a', (atime, 0), (500, 0))
+        slurp('a')
+        equal(os.stat('a').st_atime != atime, moves)
+
+
+@rule('times: reading a file or a folder with the flag A leaves atime')
+def _():
+    make('a', b'x' * 10_000)
+    uncached('a')
+    os.mkdir('d')
+    for path in ('a', 'd'):
+        ioctls.add_flags(path, ioctls.NOATIME)
+        utimens(path, (1000, 0), (2000, 0))
+    slurp('a')
+    os.listdir('d')
+    equal([os.stat(path).st_atime for path in ('a', 'd')], [1000, 1000])
+
+
+@rule('times: opening, asking and seeking leave atime')
+def _():
+    make('a', b'x' * 10_000)
+    uncached('a')
+    utimens('a', (1000, 0), (2000, 0))
+    with Open('a') as fd:
+        os.fstat(fd)
+        os.lseek(fd, 0, os.SEEK_HOLE)
+        os.fsync(fd)
+    os.access('a', os.R_OK)
+    os.listxattr('a')
+    equal(os.stat('a').st_atime, 1000)
 
 
 @rule('times: reading a folder and a link moves their atime (relatime)')
@@ -255,10 +347,16 @@ def _():
     before = os.stat('a').st_atime_ns
     slurp('a')
     equal(os.stat('a').st_atime_ns, before)
+    uncached('a')
     utimens('a', (1000, 0), (2000, 0))
     with Open('a', os.O_RDONLY | os.O_NOATIME) as fd:
         os.read(fd, 100)
     equal(os.stat('a').st_atime, 1000)
+    os.mkdir('d')
+    utimens('d', (1000, 0), (2000, 0))
+    with Open('d', os.O_RDONLY | os.O_NOATIME) as fd:
+        os.listdir(fd)
+    equal(os.stat('d').st_atime, 1000)
 
 
 @rule('times: what fails moves nothing')
