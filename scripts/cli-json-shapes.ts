@@ -259,7 +259,7 @@ export const JSON_SHAPES: Readonly<Record<string, Shape>> = {
     ],
   },
   restore: {
-    note: 'of an image; with `--components` or `--all-components` `{backup, operations, components, notes, isDryRun, isPartial}`: `operations` the names of the backups that were replayed, `components` of `{writer, instanceName, logicalPath, name, subcomponents, chain, status, place, fileCount, bytes, failure}`, `status` `all`, `none`, `failed` or, in a dry run, null, `place` `original`, `alternate`, `directed` or null',
+    note: 'of an image; with `--components` or `--all-components` `{backup, operations, components, notes, isDryRun, isPartial}`: `operations` the names of the backups that were replayed, `components` of `{writer, instanceName, logicalPath, name, subcomponents, chain, status, place, fileCount, bytes, failure}`, `status` `all`, `none`, `failed` or, in a dry run, null, `place` `original`, `alternate`, `directed`, `new-target` or null',
     fields: [
       ['backup', 'string', "the backup's name"],
       ['chain', 'array', 'names of the backups that were replayed'],

@@ -25,6 +25,11 @@ export function visibleText(text: string): string {
   })
 }
 
+/** `1 backup`, `2 backups`. */
+export function countText(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? '' : 's'}`
+}
+
 /** A plain table without borders. */
 export function tableText(head: readonly string[], rows: readonly (readonly string[])[]): string {
   // Loaded when there is a table to print: most commands end without one.

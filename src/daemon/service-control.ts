@@ -25,6 +25,7 @@ export function serviceControl(command?: readonly string[]): ServiceControl {
   return {
     stop: (name) => control(command, 'stop', name),
     start: (name) => control(command, 'start', name),
+    startCommand: (name) => [...commandOf(command), 'start', name].join(' '),
   }
 }
 
@@ -35,7 +36,7 @@ async function control(
 ): Promise<void> {
   if (!/^[A-Za-z0-9_@.:\\][A-Za-z0-9_@.:\\-]*$/.test(name))
     throw new UmbraError('INVALID_NAME', `Not a service's name: ${JSON.stringify(name)}`)
-  const [program = '', ...args] = given ?? configured() ?? SYSTEMCTL
+  const [program = '', ...args] = commandOf(given)
   const child = spawn(program, [...args, action, name], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
@@ -68,6 +69,11 @@ function killGroup(pid: number | undefined): void {
   } catch {
     // It has just ended.
   }
+}
+
+/** @throws UmbraError INVALID_DOCUMENT */
+function commandOf(given: readonly string[] | undefined): readonly string[] {
+  return given ?? configured() ?? SYSTEMCTL
 }
 
 /** @throws UmbraError INVALID_DOCUMENT */

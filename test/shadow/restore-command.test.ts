@@ -99,7 +99,11 @@ test('row 78: umbra restore replays a chain through a script writer', NEEDS, asy
   t.is(heard.components[0]?.additionalRestores, false)
   t.is(heard.components[0]?.fileRestoreStatus, 'all')
   const elsewhere = at('elsewhere')
-  await umbra(['restore', repository, first.id, '--all-components', '--to-folder', `${data}=${elsewhere}`])
+  const moved = ['restore', repository, first.id, '--all-components', '--to-folder', `${data}=${elsewhere}`]
+  const wouldMove = await umbraJson<Told>([...moved, '--dry-run'])
+  t.is(wouldMove.components[0]?.place, 'new-target')
+  const hasMoved = (await umbra(moved)).stdout
+  t.ok(hasMoved.includes('went to the folder given'), hasMoved)
   t.alike(differences(first.record, await treeRecord(elsewhere)), [])
   const results = readFileSync(join(repository, 'results.jsonl'), 'utf8')
   t.ok(results.includes('"operation":"restore"'))

@@ -255,12 +255,16 @@ test('row 79: new targets need the bit; then whole file sets go elsewhere', NEED
   await refusing.full()
   const newFolders = [{ from: refusing.data, to: refusing.at('new/place') }]
   await fails(t, 'INVALID_ARGUMENT', restore(refusing.lab, { newFolders }), 'without the bit')
+  await restore(refusing.lab, { newFolders }).catch((error: Error) =>
+    t.ok(error.message.includes('--without-writers'), `there is a way out: ${error.message}`),
+  )
   t.absent(existsSync(refusing.at('new')))
   const { lab, data, full, at } = place(t, plain, ['new-target'])
   await full()
   const record = await treeRecord(data)
   rmSync(data, { recursive: true })
-  await restore(lab, { newFolders: [{ from: data, to: at('new/place') }] })
+  const moved = await restore(lab, { newFolders: [{ from: data, to: at('new/place') }] })
+  t.is(moved.components[0]?.place, 'new-target')
   t.absent(existsSync(data))
   t.alike(differences(record, await treeRecord(at('new/place'))), [])
   await fails(
@@ -316,6 +320,42 @@ test('row 79: services are stopped and started around, or after', NEEDS, async (
     t.is(readFileSync(join(data, 'a'), 'utf8'), 'of now')
   }
 })
+
+test(
+  'row 79: a restore that is interrupted in a chain tells of a service that it leaves stopped',
+  NEEDS,
+  async (t) => {
+    const { lab, writer, full, incremental } = place(t, (builder, files) => {
+      builder.setRestoreMethod('stop-restore-start', { writerRestore: 'always', serviceName: 'shop' })
+      builder.addFileGroup({ name: 'data' }).addFiles(files)
+    })
+    await full()
+    await incremental()
+    const did: string[] = []
+    const services = {
+      stop: async (name: string) => void did.push(`stop ${name}`),
+      start: async (name: string) => void did.push(`start ${name}`),
+      startCommand: (name: string) => `service-manager start ${name}`,
+    }
+    const interrupt = new AbortController()
+    writer.handlers['post-restore'] = () => interrupt.abort()
+    const notes: string[] = []
+    const onNote = (note: string) => void notes.push(note)
+    await fails(
+      t,
+      'ABORTED',
+      restore(lab, { signal: interrupt.signal, onNote }, services),
+      'between two backups',
+    )
+    t.alike(did, ['stop shop'])
+    t.is(notes.length, 1)
+    t.ok(notes[0]?.includes('service shop stays stopped'), notes[0])
+    t.ok(notes[0]?.includes('service-manager start shop'), 'and how it is started')
+    writer.handlers = {}
+    await restore(lab, { onNote }, services)
+    t.alike(did, ['stop shop', 'stop shop', 'start shop'], 'the next restore brings it back')
+  },
+)
 
 test('row 79: custom and reboot are refused by name, and no writer hears of it', NEEDS, async (t) => {
   for (const method of ['custom', 'restore-at-reboot'] as const) {

@@ -15,7 +15,7 @@ import type {
 import { configurationFolder } from '../../shadow/writers/writer-configuration.ts'
 import { EXIT_PARTIAL } from '../exit-codes.ts'
 import { withLongWork } from '../long-work.ts'
-import { type JsonOption, printResult, visibleText } from '../output.ts'
+import { countText, type JsonOption, printResult, visibleText } from '../output.ts'
 
 export interface ComponentOptions extends JsonOption {
   readonly components?: string[]
@@ -90,6 +90,14 @@ function resultText({ backup, operations, components, isDryRun }: ComponentResto
   return lines.join('\n')
 }
 
+const PLACES = {
+  original: 'to the original place',
+  alternate: 'to the alternate place',
+  directed: 'to where the writer directed them',
+  'new-target': 'to the folder given',
+  unknown: 'to a place that is not known',
+} as const
+
 function componentText(component: RestoredComponent, isDryRun: boolean): string {
   const { writer, logicalPath, name, status, place, fileCount, bytes, failure, subcomponents } = component
   const path = logicalPath === '' ? name : `${logicalPath}/${name}`
@@ -97,7 +105,7 @@ function componentText(component: RestoredComponent, isDryRun: boolean): string 
   const what = isDryRun ? 'would go' : status === 'all' ? 'went' : (status ?? '')
   const how =
     isDryRun || status === 'all'
-      ? `: ${fileCount} files, ${formatSize(bytes)} ${what} to the ${place ?? 'unknown'} place`
+      ? `: ${countText(fileCount, 'file')}, ${formatSize(bytes)} ${what} ${PLACES[place ?? 'unknown']}`
       : `: ${what}`
   return `${writer}: ${path}${parts}${how}${failure === null ? '' : `: ${failure}`}`
 }

@@ -12,6 +12,8 @@ export interface ServiceControl {
   /** @throws UmbraError when it does not stop */
   stop(name: string): Promise<void>
   start(name: string): Promise<void>
+  /** The command line that starts it, for people. */
+  startCommand?(name: string): string
 }
 
 export interface RestoreSurroundings {
@@ -57,7 +59,7 @@ export interface RestoredComponent {
   /** Null in a dry run. */
   readonly status: Exclude<FileRestoreStatus, 'undefined'> | null
   /** Where its files went, or would go. */
-  readonly place: 'original' | 'alternate' | 'directed' | null
+  readonly place: 'original' | 'alternate' | 'directed' | 'new-target' | null
   readonly fileCount: number
   readonly bytes: number
   readonly failure: string | null

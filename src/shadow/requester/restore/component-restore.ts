@@ -115,7 +115,10 @@ class ComponentRestore {
       throw new UmbraError('INVALID_ARGUMENT', `${identity.name} cannot be rolled forward`)
     const targets = newTargetsFor(setsOf(metadata, run.chosen.key, run.chosen.subcomponents), newFolders)
     if (targets.length > 0 && !withoutWriters && !backupSchema.includes('new-target'))
-      throw new UmbraError('INVALID_ARGUMENT', `${identity.name} does not take new targets`)
+      throw new UmbraError(
+        'INVALID_ARGUMENT',
+        `${identity.name} does not take new targets; without telling the writers (--without-writers) its files can go anywhere`,
+      )
     return targets.map(({ path }) => path)
   }
 

@@ -49,6 +49,8 @@ export class ComponentRun {
   /** The first error, where all that was asked for failed. */
   error: unknown = null
   #place: RestorePlace | null = null
+  /** Some of its file sets go to folders that the user gave. */
+  #isMoved = false
   #fileCount = 0
   #bytes = 0
 
@@ -125,7 +127,7 @@ export class ComponentRun {
       subcomponents: subcomponents.map(fullPathOf),
       chain: chain.map((link) => link.entry.id),
       status: isDryRun ? null : this.status,
-      place: this.#place,
+      place: this.#isMoved && this.#place === 'original' ? 'new-target' : this.#place,
       fileCount: this.#fileCount,
       bytes: this.#bytes,
       failure: this.failure,
@@ -165,6 +167,7 @@ export class ComponentRun {
       throw new UmbraError(code, `${this.title} cannot be restored: ${decision.reason}`)
     }
     this.#place = decision.place
+    this.#isMoved = component.newTargets.length > 0
     const isElsewhere = decision.place === 'alternate' && elsewhere
     return { ...(isElsewhere || own), used: isElsewhere ? alternatesUsed(metadata, sets) : [] }
   }

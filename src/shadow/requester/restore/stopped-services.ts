@@ -53,8 +53,10 @@ export class StoppedServices {
 
   async #release(service: string, isWhole: boolean): Promise<void> {
     this.#stopped.delete(service)
-    if (isWhole) await this.#start(service)
-    else this.#trouble(`The service ${service} stays stopped: its files were restored in part only`)
+    if (isWhole) return this.#start(service)
+    const command = this.#control.startCommand?.(service)
+    const how = command === undefined ? '' : ` (to start it all the same: ${command})`
+    this.#trouble(`The service ${service} stays stopped: its files were restored in part only${how}`)
   }
 
   #trouble(note: string): void {
