@@ -6,6 +6,7 @@ import { type Command, Option } from 'commander'
 import { UmbraError } from '../base/errors.ts'
 import { formatSize, parseSize } from '../base/units.ts'
 import type { SpacePolicy, WhenFull } from '../volume/space-policy.ts'
+import { countText } from './output.ts'
 
 export interface PolicyOptions {
   readonly snapshotLimit?: string
@@ -46,7 +47,7 @@ export function policyText(policy: SpacePolicy): string {
   const { snapshotLimitBytes, whenFull, snapshotCountLimit } = policy
   const limit =
     snapshotLimitBytes === null ? 'no limit but the host' : `at most ${formatSize(snapshotLimitBytes)}`
-  const count = snapshotCountLimit === null ? '' : `, at most ${snapshotCountLimit} snapshots`
+  const count = snapshotCountLimit === null ? '' : `, at most ${countText(snapshotCountLimit, 'snapshot')}`
   return `${limit}${count}, ${whenFull}`
 }
 

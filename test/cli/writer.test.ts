@@ -55,6 +55,9 @@ const WIKI = {
 test('writers are configured, listed, shown and forgotten', { timeout: 110_000 }, async (t) => {
   const { folder, hooks, run } = place(t)
   t.is((await run('list')).stdout, 'no writers (umbra writer add configures one)\n')
+  const help = (await run('add', '--help')).stdout
+  for (const kind of ['script', 'postgresql', 'mariadb', 'redis', 'sqlite'])
+    t.ok(help.includes(kind), `the help names ${kind}`)
   writeFileSync(join(folder, 'wiki.json'), JSON.stringify(WIKI))
   const added = await run('add', 'wiki', join(folder, 'wiki.json'))
   t.is(added.code, 0, added.stderr)

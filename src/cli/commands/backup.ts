@@ -10,7 +10,7 @@ import { type BackupResult, backup } from '../../shadow/requester/backup.ts'
 import { type BackupOptions, DEFAULT_RETRIES } from '../../shadow/requester/backup-options.ts'
 import { EXIT_PARTIAL } from '../exit-codes.ts'
 import { withLongWork } from '../long-work.ts'
-import { type JsonOption, printResult, visibleText } from '../output.ts'
+import { countText, type JsonOption, printResult, visibleText } from '../output.ts'
 import { wholeNumber } from '../whole-number.ts'
 
 interface BackupCommandOptions extends JsonOption {
@@ -156,7 +156,9 @@ function summaryText({ manifest }: BackupResult): string {
     for (const component of components) {
       const { logicalPath, name: own, succeeded, failure, fileCount, bytes, type } = component
       const path = logicalPath === '' ? own : `${logicalPath}/${own}`
-      const what = succeeded ? `${type}, ${fileCount} files, ${formatSize(bytes)}` : `failed: ${failure}`
+      const what = succeeded
+        ? `${type}, ${countText(fileCount, 'file')}, ${formatSize(bytes)}`
+        : `failed: ${failure}`
       lines.push(`  ${name}: ${path}: ${what}`)
     }
   }

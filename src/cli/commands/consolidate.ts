@@ -5,7 +5,7 @@ import { formatSize } from '../../base/units.ts'
 import { type Consolidated, consolidate } from '../../shadow/repository/consolidate.ts'
 import { Repository } from '../../shadow/repository/repository.ts'
 import { withLongWork } from '../long-work.ts'
-import { type JsonOption, printResult } from '../output.ts'
+import { countText, type JsonOption, printResult } from '../output.ts'
 
 export function consolidateCommand(): Command {
   return new Command('consolidate')
@@ -64,6 +64,6 @@ function summaryText({
   componentCount,
   imageBytes,
 }: ReturnType<typeof summary>): string {
-  const what = `${imageCount} images (${formatSize(imageBytes)}) and ${componentCount} components made whole`
+  const what = `${countText(imageCount, 'image')} (${formatSize(imageBytes)}) and ${countText(componentCount, 'component')} made whole`
   return `${id}: ${what}; it no longer needs ${bases.join(', ')}`
 }

@@ -11,7 +11,7 @@ import { allocatedBytes, pinnedIds, prune } from '../../shadow/repository/prune.
 import { type BackupEntry, Repository } from '../../shadow/repository/repository.ts'
 import { type PlannedBackup, planRetention, type RetentionRules } from '../../shadow/repository/retention.ts'
 import { tidyBookmarks } from '../../shadow/requester/bookmark-care.ts'
-import { dateText, type JsonOption, printResult, tableText, visibleText } from '../output.ts'
+import { countText, dateText, type JsonOption, printResult, tableText, visibleText } from '../output.ts'
 import { wholeNumber } from '../whole-number.ts'
 
 interface PruneOptions extends JsonOption {
@@ -72,10 +72,10 @@ export function pruneCommand(): Command {
       }
       if (!options.json) process.stdout.write(`${planText(result)}\n`)
       const isNothing = backups.every(({ keep }) => keep)
-      if (options.dryRun || isNothing || !(await isConfirmed(options))) {
-        if (options.json) printResult(options, { ...result, isDone: isNothing && !options.dryRun }, String)
-        return
-      }
+      const canGoOn = !options.dryRun && !isNothing
+      if (options.json && (!canGoOn || !options.yes))
+        printResult(options, { ...result, isDone: isNothing && !options.dryRun }, String)
+      if (!canGoOn || !(await isConfirmed(options))) return
       printResult(options, { ...result, ...(await carryOut(repository, planned, plan, backups)) }, doneText)
     })
 }
@@ -134,7 +134,7 @@ async function carryOut(
     throw error
   }
   const notes = await tidied(repository, removed)
-  record(repository, 'ok', `${removed.length} of ${planned.length} backups deleted`)
+  record(repository, 'ok', `${removed.length} of ${countText(planned.length, 'backup')} deleted`)
   const freedBytes = backups.reduce(
     (sum, { id, allocatedBytes: bytes }) => sum + (gone.has(id) ? bytes : 0),
     0,
@@ -173,10 +173,10 @@ function planText({ backups, timeZone }: Pick<PruneResult, 'backups' | 'timeZone
   const doomed = backups.filter(({ keep }) => !keep)
   const bytes = doomed.reduce((sum, { allocatedBytes: own }) => sum + own, 0)
   const table = tableText(['backup', 'type', 'instant', 'takes', '', 'why'], rows)
-  return `${table}\n${doomed.length} of ${backups.length} backups to be deleted, about ${formatSize(bytes)}; days are those of ${timeZone}`
+  return `${table}\n${doomed.length} of ${countText(backups.length, 'backup')} to be deleted, about ${formatSize(bytes)}; days are those of ${timeZone}`
 }
 
 function doneText({ deletedCount, notes }: Pick<PruneResult, 'deletedCount' | 'notes'>): string {
-  const lines = [`${deletedCount} backups deleted`, ...notes]
+  const lines = [`${countText(deletedCount, 'backup')} deleted`, ...notes]
   return lines.map(visibleText).join('\n')
 }

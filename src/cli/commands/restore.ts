@@ -6,7 +6,7 @@ import { formatSize } from '../../base/units.ts'
 import { isBlockDevice, type RestoredImage, restoreImage } from '../../daemon/restore-images.ts'
 import { Repository } from '../../shadow/repository/repository.ts'
 import { withLongWork } from '../long-work.ts'
-import { printResult } from '../output.ts'
+import { countText, printResult } from '../output.ts'
 import { type ComponentOptions, restoreComponentFiles, wantsComponents } from './restore-components.ts'
 
 interface RestoreOptions extends ComponentOptions {
@@ -86,5 +86,5 @@ function checkedTarget({ to, as }: RestoreOptions): string {
 }
 
 function restoreText({ backup, chain, to, sizeBytes, dataBytes }: RestoredImage): string {
-  return `${to} is at ${backup}: ${formatSize(dataBytes)} of data from ${chain.length} images, size ${formatSize(sizeBytes)}`
+  return `${to} is at ${backup}: ${formatSize(dataBytes)} of data from ${countText(chain.length, 'image')}, size ${formatSize(sizeBytes)}`
 }

@@ -1,6 +1,7 @@
 // umbra shadow: shadow copy sets as vssadmin, diskshadow and vshadow offer them, under names of our own.
 
 import { Command } from 'commander'
+import { UmbraError } from '../../base/errors.ts'
 import { reexposeSnapshots } from '../../daemon/exposures.ts'
 import { VolumeShadowStore } from '../../daemon/volume-shadow-store.ts'
 import type { ShadowProperties } from '../../shadow/coordinator/requester-session.ts'
@@ -60,6 +61,11 @@ function list(): Command {
           (set === undefined || shadow.snapshotSetId === set.toLowerCase()) &&
           (id === undefined || shadow.snapshotId === id.toLowerCase()),
       )
+      if (shown.length === 0 && (set !== undefined || id !== undefined))
+        throw new UmbraError(
+          'NOT_FOUND',
+          `There is no shadow copy ${[id, set === undefined ? undefined : `of set ${set}`].filter((part) => part !== undefined).join(' ')} on a volume that is known; for one that is not mounted, say --volume`,
+        )
       printResult(options, shown, shadowsText)
     })
 }

@@ -12,7 +12,7 @@ import { type RebuiltComponents, rebuildComponents } from '../../shadow/reposito
 import { Repository } from '../../shadow/repository/repository.ts'
 import { recordVerification, type VerifyReport, verifyRepository } from '../../shadow/repository/verify.ts'
 import { type Work, withLongWork } from '../long-work.ts'
-import { type JsonOption, printResult, visibleText } from '../output.ts'
+import { countText, type JsonOption, printResult, visibleText } from '../output.ts'
 
 interface VerifyOptions extends JsonOption {
   readonly restore?: boolean
@@ -115,9 +115,9 @@ function rebuiltText(
 ): string {
   const clean = volumes.filter(({ e2fsck }) => e2fsck === 'clean').length
   const unjudged = volumes.filter(({ e2fsck }) => e2fsck === 'not installed').length
-  const parts = [`${volumes.length} volumes rebuilt, ${clean} of them clean to e2fsck`]
+  const parts = [`${countText(volumes.length, 'volume')} rebuilt, ${clean} of them clean to e2fsck`]
   if (unjudged > 0) parts.push(`${unjudged} not judged, as e2fsck is not installed`)
-  if (comparedCount > 0) parts.push(`${comparedCount} files rebuilt and compared`)
+  if (comparedCount > 0) parts.push(`${countText(comparedCount, 'file')} rebuilt and compared`)
   if (checkedBy.length > 0) parts.push(`checked by ${checkedBy.join(', ')}`)
   return [...parts, ...notes].join('; ')
 }
@@ -130,7 +130,7 @@ function failure({ damages }: VerifyReport, rebuilt: readonly Rebuilt[]): UmbraE
     return new UmbraError(first.code, `${spoilt.size} backups cannot be restored as they were made`)
   }
   const bad = rebuilt.filter(({ isGood }) => !isGood)
-  const message = `${bad.length} backups were not rebuilt as they should be: ${bad[0]?.message}`
+  const message = `${countText(bad.length, 'backup')} not rebuilt as it should be: ${bad[0]?.message}`
   return new UmbraError(bad.some((one) => one.failure) ? 'BAD_IMAGE' : 'CORRUPT', message)
 }
 
@@ -141,6 +141,8 @@ function verifyText({ backups, damages, rebuilt, checkedBytes }: VerifyResult): 
   })
   for (const { id, message } of rebuilt) lines.push(`${id}: ${message}`)
   const good = backups.filter(({ isGood }) => isGood).length
-  lines.push(`${good} of ${backups.length} backups are whole; ${formatSize(checkedBytes)} read`)
+  lines.push(
+    `${good} of ${countText(backups.length, 'backup')} ${good === 1 ? 'is' : 'are'} whole; ${formatSize(checkedBytes)} read`,
+  )
   return lines.map(visibleText).join('\n')
 }

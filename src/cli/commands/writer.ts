@@ -17,6 +17,7 @@ import {
   configuredNames,
   removeConfiguredWriter,
   validateConfiguration,
+  WRITER_KINDS,
 } from '../../shadow/writers/writer-configuration.ts'
 import { type JsonOption, listText, printResult, tableText, visibleText } from '../output.ts'
 
@@ -58,7 +59,7 @@ export function writerCommand(): Command {
     .command('add')
     .description('configure a writer; the coordinator runs it from the next backup on')
     .argument('<NAME>', 'name of the configuration')
-    .argument('<FILE>', 'its JSON (docs/WRITERS.md), - for standard input')
+    .argument('<FILE>', `its JSON (docs/WRITERS.md) of kind ${WRITER_KINDS.join(', ')}; - for standard input`)
     .option('--replace', 'take the place of a configuration of this name')
     .option('--json', 'print as JSON')
     .action(async (name: string, file: string, options: JsonOption & { replace?: boolean }) => {

@@ -6,6 +6,7 @@
 // be lost; whatever ends a run, its session is closed, and what it half made is gone unless it can be
 // resumed.
 
+import { realpathSync } from 'node:fs'
 import { UmbraError } from '../../base/errors.ts'
 import { throwIfAborted } from '../../image/pace.ts'
 import type { RequesterSession, ShadowProperties, WriterStatus } from '../coordinator/requester-session.ts'
@@ -187,6 +188,7 @@ export class BackupRun {
       this.#volumes,
       this.#writers,
     )
+    await this.#warnOfOwnVolume(volumes)
     const name = snapshotName(this.#repository, folder.id)
     let snapshotSetId: string | null = null
     if (volumes.length > 0) {
@@ -207,6 +209,17 @@ export class BackupRun {
       await session.abortBackup().catch(() => undefined)
       throw error
     }
+  }
+
+  /** Lost with the volume, such a backup helps nobody; and each image would hold the ones before it. */
+  async #warnOfOwnVolume(volumes: readonly VolumePlace[]): Promise<void> {
+    const folder = realpathSync(this.#repository.folder)
+    const own = volumes.length === 0 ? null : await this.#surroundings.volumes.volumeAt(folder)
+    const volume = volumes.find(({ volumeUuid }) => volumeUuid === own?.volumeUuid)
+    if (!volume) return
+    this.#note(
+      `The repository lies on ${volume.volumePath}, which is backed up: it is lost with that volume, and backups of it grow with every backup`,
+    )
   }
 
   // -- phase C

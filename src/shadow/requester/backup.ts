@@ -12,7 +12,7 @@ import { type BackupChoice, type BackupOptions, chosen } from './backup-options.
 import { type BackupResult, BackupRun } from './backup-run.ts'
 import { cleanRepository } from './clean-repository.ts'
 import { resumeBackup } from './resume-run.ts'
-import type { Surroundings, VolumeAccess } from './surroundings.ts'
+import type { Surroundings } from './surroundings.ts'
 import { isTransient } from './writer-judgement.ts'
 
 export type { BackupResult } from './backup-run.ts'
@@ -29,11 +29,14 @@ export async function backup(
   options: BackupOptions,
 ): Promise<BackupResult> {
   const choice = chosen(options)
+  // A volume that is not there leaves no fresh repository behind.
+  const paths: string[] = []
+  for (const volume of choice.volumes) paths.push((await surroundings.volumes.find(volume)).volumePath)
   const repository = await Repository.openOrCreate(to)
   using _lock = repository.lock()
   try {
     const resumed = await resumeBackup(surroundings.volumes, repository, choice)
-    const notes = resumed ? [] : await cleanUp(surroundings.volumes, repository, choice)
+    const notes = resumed ? [] : await cleanRepository(surroundings.volumes, repository, paths)
     for (const note of notes) choice.onNote?.(note)
     const result = resumed ?? (await withFullInstead(surroundings, repository, choice))
     repository.record({
@@ -49,16 +52,6 @@ export async function backup(
     repository.record({ atMs: Date.now(), operation: 'backup', backupId: null, outcome: 'failed', message })
     throw error
   }
-}
-
-async function cleanUp(
-  access: VolumeAccess,
-  repository: Repository,
-  { volumes }: BackupChoice,
-): Promise<string[]> {
-  const paths: string[] = []
-  for (const volume of volumes) paths.push((await access.find(volume)).volumePath)
-  return cleanRepository(access, repository, paths)
 }
 
 async function withFullInstead(
