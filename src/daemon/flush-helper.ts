@@ -12,6 +12,9 @@ import { errnoFrom, hasCode } from '../base/errors.ts'
 import { unmountDevice } from '../fuse/device/unmount.ts'
 import { type HelperAnswer, type HelperRequest, MOUNT_GONE } from './flush.ts'
 
+/** More than programs are likely to be killed while one flush takes place. */
+const ATTEMPTS_MAX = 100
+
 async function perform(request: HelperRequest): Promise<number> {
   try {
     if (request.task === 'flush') return flush(request.folder, request.marker)
@@ -27,7 +30,7 @@ async function perform(request: HelperRequest): Promise<number> {
 
 /** syncfs alone is no barrier: it may return while WRITEs are unanswered; the marker follows them. */
 function flush(folder: string, marker: string): number {
-  const result = requireAddon().syncfs(folder)
+  const result = syncFolder(folder)
   if (result < 0) return result
   try {
     closeSync(openSync(`${folder}/${marker}`, 'r'))
@@ -37,6 +40,19 @@ function flush(folder: string, marker: string): number {
     throw error
   }
   return 0
+}
+
+/**
+ * When a program is killed in copy_file_range(2) while the kernel sends an inode's times for it, the kernel
+ * records EINTR as if data had not been written back, and tells the next syncfs. No data is lost by that:
+ * asked again it writes whatever there is and says what came of it.
+ */
+function syncFolder(folder: string): number {
+  const addon = requireAddon()
+  for (let attempt = 1; ; attempt++) {
+    const result = addon.syncfs(folder)
+    if (result !== -constants.errno.EINTR || attempt === ATTEMPTS_MAX) return result
+  }
 }
 
 let last = Promise.resolve()
