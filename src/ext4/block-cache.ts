@@ -90,6 +90,13 @@ export class BlockCache {
     this.#dirty.delete(blockIndex)
   }
 
+  /** The device was changed by others; nothing is dirty. */
+  forgetAll(): void {
+    assert(this.#dirty.size === 0, 'what is dirty is not forgotten')
+    this.#young.clear()
+    this.#old.clear()
+  }
+
   /** Seals every dirty block and gives it to the device. */
   flush(): void {
     if (this.#dirty.size === 0) return

@@ -68,11 +68,6 @@ export class Groups {
     for (let group = 0; group < geometry.groupCount; group++) this.#load(group)
   }
 
-  /** The last group's block bitmap was changed on the device. */
-  forgetLastBitmap(): void {
-    this.#cache.forget(this.blockBitmap(this.geometry.groupCount - 1))
-  }
-
   /** Descriptor blocks that the next flush writes. */
   get dirtyBlockCount(): number {
     return this.#dirtyTableBlocks.size

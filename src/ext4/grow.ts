@@ -3,7 +3,8 @@
 //
 // Always true: descriptors that have no room behind the old ones go into the new groups themselves
 // (meta_bg, from the first descriptor block that is new), which is what the kernel's own online resize
-// does where nothing was reserved; backups are not written, as mkfs.ts has it. What lay past the old end
+// does where nothing was reserved; where room was (resize_inode), it is given back before the first new
+// group (resize-inode.ts). Backups are not written, as mkfs.ts has it. What lay past the old end
 // is discarded first, so that new inode tables read as zeros. Nothing is committed; an Ext4 that is open
 // on the device has written everything and reads the new layout afterwards (Ext4.grow()).
 // Source: Documentation/filesystems/ext4/blockgroup.rst, "Meta Block Groups".
@@ -26,6 +27,7 @@ import {
 } from './format.ts'
 import { DESCRIPTORS_PER_BLOCK, descriptorBlock, descriptorBlockCount, groupBlockCount } from './layout.ts'
 import { encodeDescriptor, LAST_GROUP_SPARE_BLOCKS, overhead, type Plan } from './mkfs.ts'
+import { giveBackResizeInode, resizeInodeCost } from './resize-inode.ts'
 import { type Geometry, readGeometry, superblockChecksum } from './superblock.ts'
 
 const INODES_MAX = 2 ** 32 - 1
@@ -38,13 +40,13 @@ const LEVELS_MAX = 4
  * @throws UmbraError UNSUPPORTED_FEATURE for what cannot be grown, READ_ONLY, OUT_OF_SPACE
  */
 export function growExt4(device: BlockDevice): number {
-  const { first, old, value, plan } = prepare(device, device.blockCount)
+  const { first, old, value, plan, givesBack } = prepare(device, device.blockCount)
   if (plan.blockCount <= old.blockCount) return old.blockCount
-  const oldTables = descriptorBlockCount(old)
-  const newTables = descriptorBlockCount(plan)
+  const newTables = descriptorBlockCount(plan) - descriptorBlockCount(old)
+  device.requireRoom(newTables + 8 + (givesBack ? resizeInodeCost(old) : 0), false)
+  let freed = givesBack ? giveBackResizeInode(device, old) : 0
   device.discard(old.blockCount, plan.blockCount - old.blockCount)
-  device.requireRoom(newTables - oldTables + 8, false)
-  let freed = growLastGroup(device, old, plan)
+  freed += growLastGroup(device, old, plan)
   freed += writeNewGroups(device, old, plan)
   const freeBlocks = value.freeBlocksHigh * 2 ** 32 + value.freeBlocksLow + freed
   const newInodes = (plan.groupCount - old.groupCount) * plan.inodesPerGroup
@@ -58,6 +60,8 @@ export function growExt4(device: BlockDevice): number {
       freeBlocksHigh: Math.floor(freeBlocks / 2 ** 32),
       inodesCount: value.inodesCount + newInodes,
       freeInodesCount: value.freeInodesCount + newInodes,
+      featureCompat: givesBack ? value.featureCompat & ~COMPAT.RESIZE_INODE : value.featureCompat,
+      reservedDescriptorBlocks: plan.reservedDescriptorBlocks,
       featureIncompat: isMeta ? value.featureIncompat | INCOMPAT.META_BG : value.featureIncompat,
       firstMetaGroup: isMeta ? plan.firstMetaGroup : value.firstMetaGroup,
     },
@@ -75,8 +79,9 @@ export function growExt4(device: BlockDevice): number {
  * @throws UmbraError as growExt4()
  */
 export function checkGrowth(device: BlockDevice, blockCount: number): void {
-  const { old, plan } = prepare(device, blockCount)
-  const tables = descriptorBlockCount(plan) - descriptorBlockCount(old)
+  const { old, plan, givesBack } = prepare(device, blockCount)
+  const tables =
+    descriptorBlockCount(plan) - descriptorBlockCount(old) + (givesBack ? resizeInodeCost(old) : 0)
   // The map's nodes above them are more in the larger device.
   device.requireRoom(LEVELS_MAX * tables + 64, false)
 }
@@ -87,9 +92,12 @@ function prepare(device: BlockDevice, blockCount: number) {
   const old = readGeometry(first, device)
   if (old.readOnlyReason !== undefined) throw new UmbraError('READ_ONLY', old.readOnlyReason)
   const value = Superblock.decode(first, SUPERBLOCK_OFFSET_BYTES)
-  const plan = planGrowth(old, blockCount)
-  if (plan.blockCount > old.blockCount) refuse(value.featureCompat, old, plan)
-  return { first, old, value, plan }
+  const kept = planGrowth(old, blockCount)
+  const hasResizeInode = (value.featureCompat & COMPAT.RESIZE_INODE) !== 0
+  const givesBack = hasResizeInode && kept.groupCount > old.groupCount
+  const plan = givesBack ? planGrowth({ ...old, reservedDescriptorBlocks: 0 }, blockCount) : kept
+  if (plan.blockCount > old.blockCount) refuse(plan)
+  return { first, old, value, plan, givesBack }
 }
 
 /** A last group without room for files is left out, as mke2fs does. */
@@ -123,17 +131,12 @@ function planFor(old: Geometry, blockCount: number): Plan {
   }
 }
 
-function refuse(featureCompat: number, old: Geometry, plan: Plan): void {
-  const isMore = plan.groupCount > old.groupCount
-  const what =
-    isMore && old.backupGroups !== undefined
-      ? 'its sparse_super2 says which groups have backups'
-      : isMore && (featureCompat & COMPAT.RESIZE_INODE) !== 0
-        ? 'its resize_inode, which lists room in every group, is not kept here; "tune2fs -O ^resize_inode" takes it off an image'
-        : plan.groupCount * plan.inodesPerGroup > INODES_MAX
-          ? `${plan.groupCount} groups of ${plan.inodesPerGroup} inodes are more than can be counted`
-          : undefined
-  if (what !== undefined) throw new UmbraError('UNSUPPORTED_FEATURE', `The file system cannot grow: ${what}`)
+function refuse(plan: Plan): void {
+  if (plan.groupCount * plan.inodesPerGroup <= INODES_MAX) return
+  throw new UmbraError(
+    'UNSUPPORTED_FEATURE',
+    `The file system cannot grow: ${plan.groupCount} groups of ${plan.inodesPerGroup} inodes are more than can be counted`,
+  )
 }
 
 /** The group that was last gets the blocks that it lacked. @returns how many */

@@ -438,7 +438,8 @@ export class Ext4Structure implements Ext4Core {
     if (blockCount === oldBlockCount) return
     this.device.readSync(0, BLOCK_SIZE_BYTES, this.#superblock, 0)
     this.geometry = readGeometry(this.#superblock, this.device)
-    this.#groups.forgetLastBitmap()
+    // Bitmaps, descriptors and inodes were changed below it; nothing is dirty.
+    this.#cache.forgetAll()
     this.#groups.load(this.geometry)
     this.allocator.load()
     this.inodeAllocator.load()

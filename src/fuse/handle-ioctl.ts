@@ -5,6 +5,7 @@
 // that it trimmed 0 bytes. Numbers are those of linux/fs.h for 64-bit hosts, and the 32-bit twins.
 
 import { posixError } from '../base/errors.ts'
+import { BLOCK_SIZE_BYTES } from '../base/units.ts'
 import { INODE_FLAG } from '../ext4/inode.ts'
 import type { Handler, HandlerContext } from './handler.ts'
 import { putU64, putZeros } from './reply-encoding.ts'
@@ -41,6 +42,8 @@ const XFLAG_OF = [
 const FSXATTR_BYTES = 28
 const FSTRIM_RANGE_BYTES = 24
 const FSLABEL_BYTES = 256
+/** A group. */
+const TRIM_LEAST_BYTES_MAX = 8 * BLOCK_SIZE_BYTES * BLOCK_SIZE_BYTES
 
 export const ioctl: Handler = (context, request) => {
   request.need(IoctlIn.sizeBytes)
@@ -83,12 +86,7 @@ export const ioctl: Handler = (context, request) => {
       setLabel(context, request)
       return
     case IOCTL.FITRIM:
-      // The kernel leaves the check of CAP_SYS_ADMIN to file systems.
-      if (request.uid !== 0) throw posixError('EPERM')
-      request.need(IoctlIn.sizeBytes + FSTRIM_RANGE_BYTES)
-      putU64(port.view, at, request.u64(IoctlIn.sizeBytes))
-      putU64(port.view, at + 8, 0)
-      putU64(port.view, at + 16, request.u64(IoctlIn.sizeBytes + 16))
+      trim(context, request, at)
       answer(context, request, FSTRIM_RANGE_BYTES)
       return
     default:
@@ -104,6 +102,23 @@ function setLabel(context: HandlerContext, request: Request): void {
   const end = bytes.indexOf(0)
   context.operations.setLabel(request.nodeId, bytes.toString('latin1', 0, end < 0 ? FSLABEL_BYTES : end))
   answer(context, request, 0)
+}
+
+function trim({ port, operations }: HandlerContext, request: Request, at: number): void {
+  // The kernel leaves the check of CAP_SYS_ADMIN to file systems.
+  if (request.uid !== 0) throw posixError('EPERM')
+  request.need(IoctlIn.sizeBytes + FSTRIM_RANGE_BYTES)
+  const startBytes = request.u64(IoctlIn.sizeBytes)
+  const lengthBytes = request.u64(IoctlIn.sizeBytes + 8)
+  const leastBytes = request.u64(IoctlIn.sizeBytes + 16)
+  // As ext4_trim_fs() has it.
+  const { blockCount } = operations.statfs(request.nodeId)
+  const isInside = startBytes < blockCount * BLOCK_SIZE_BYTES
+  if (!isInside || lengthBytes < BLOCK_SIZE_BYTES || leastBytes > TRIM_LEAST_BYTES_MAX)
+    throw posixError('EINVAL')
+  putU64(port.view, at, startBytes)
+  putU64(port.view, at + 8, 0)
+  putU64(port.view, at + 16, leastBytes)
 }
 
 function setXflags(context: HandlerContext, request: Request): void {

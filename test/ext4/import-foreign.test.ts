@@ -17,6 +17,7 @@ import { FileStorage } from '../../src/storage/file-storage.ts'
 import { Volume } from '../../src/volume/volume.ts'
 import { assertSameTree, recordTree, type Tree, Workload } from '../mount/lab.ts'
 import { FileHistory } from '../shadow/file-history.ts'
+import { e2fsck } from '../support/e2fsck.ts'
 import { assertClean } from '../support/ext4-image.ts'
 import { mountLoop } from '../support/loop.ts'
 import { chosenSeed, Random } from '../support/random.ts'
@@ -171,6 +172,9 @@ sys.stdin.read()
   return end
 }
 
+/** The kernel does not lower the trees of extents that it thins out, and what is served in place keeps them. */
+const isFault = (line: string): boolean => !/could be (shorter|narrower)/.test(line)
+
 for (const [name, args, isConverted] of DIRTY) {
   test(`an image copied while it was mounted, with ${name}, is recovered`, NEEDS, async (t) => {
     const seed = chosenSeed(t)
@@ -192,12 +196,16 @@ for (const [name, args, isConverted] of DIRTY) {
 
     copyFileSync(at('dirty'), at('judge'))
     await (await mountLoop(t, at('judge'), 'rw')).unmount()
-    assertClean(t, at('judge'), 'what the kernel makes of it')
+    const theirs = e2fsck(at('judge'))
+    t.alike(theirs.proposals.filter(isFault), [], 'e2fsck finds no fault in what the kernel makes of it')
     const expected = await kernelTree(t, at('judge'))
 
     await importForeign([at('dirty')], at('volume'), {})
     await exportRaw(at('volume'), at('out'))
-    assertClean(t, at('out'), 'what we make of it')
+    const ours = e2fsck(at('out'))
+    t.is(ours.exitCode, 0, ours.output)
+    const more = ours.proposals.filter((line) => isFault(line) || !theirs.proposals.includes(line))
+    t.alike(more, [], 'nor more to propose in what we make of it')
     const made = await kernelTree(t, at('out'))
     const ignored = isConverted ? NOT_CONVERTED : []
     assertSameTree(t, withoutLostFound(expected), withoutLostFound(made), 'the same tree', ignored)

@@ -383,6 +383,12 @@ test('ioctls: flags are read, set and obeyed; FITRIM has nothing to do; others a
   )
   const trimmed = ioctl(IOCTL.FITRIM, [0n, 1n << 40n, 4096n], 24).data
   t.is(trimmed.readBigUInt64LE(16 + 8), 0n)
+  for (const range of [
+    [0n, 100n, 0n],
+    [1n << 62n, 1n << 40n, 0n],
+    [0n, 1n << 40n, 1n << 40n],
+  ])
+    t.is(ioctl(IOCTL.FITRIM, range, 24).error, E.INVAL)
   t.is(ioctl(0x1234, [], 0).error, E.NOTTY)
   t.is(ioctl(IOCTL.GETFLAGS, [], 2).error, E.INVAL)
 })

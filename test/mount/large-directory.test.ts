@@ -17,6 +17,8 @@ const MIB = 1 << 20
 const NAMES = isLong ? 1_000_000 : 20_000
 /** Caches at their limits, the names in memory (up to a million) and what V8 takes to manage them. */
 const RSS_BYTES_MAX = (isLong ? 900 : 300) * MIB
+/** With an inode for each name: one for 16 KiB. */
+const SIZE = isLong ? '32G' : '4G'
 const SPAWN_TIMEOUT_MS = 3_000_000
 
 /** Every third name is removed half way, and every sixth made again, so that leaves shrink and fill. */
@@ -57,7 +59,7 @@ function assertClean(t: Assertion, image: string, comment: string): void {
 }
 
 test(`${NAMES} names in one directory`, NEEDS, async (t) => {
-  const lab = await makeLab(t, '4G')
+  const lab = await makeLab(t, SIZE)
   const mounted = await lab.mount()
   const folder = `${lab.dir}/many`
   await run('mkdir', [folder])

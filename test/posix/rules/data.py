@@ -534,3 +534,81 @@ def _():
         mmap.mmap(fd, PAGE, flags=mmap.MAP_PRIVATE).close()
     with Open('a', os.O_WRONLY) as fd:
         fails(E.EACCES, mmap.mmap, fd, PAGE)
+
+
+# -- making durable
+
+@rule('fsync and fdatasync: of every kind that is opened; fifos: EINVAL; O_PATH: EBADF')
+def _():
+    make('a', b'x' * 10_000)
+    os.mkdir('d')
+    os.mkfifo('f')
+    for path, flags in (('a', os.O_RDONLY), ('a', os.O_WRONLY), ('a', os.O_RDWR), ('d', os.O_RDONLY)):
+        with Open(path, flags) as fd:
+            os.fsync(fd)
+            os.fdatasync(fd)
+            call('syncfs', fd)
+    with Open('a') as fd:
+        call('sync_file_range', fd, 0, 0, 7)
+        os.unlink('a')
+        os.write(fd, b'gone')
+        os.fsync(fd)
+    with Open('f') as fd:
+        fails(E.EINVAL, os.fsync, fd)
+    with Open('d', os.O_PATH) as fd:
+        fails(E.EBADF, os.fsync, fd)
+
+
+@rule('O_SYNC, O_DSYNC and O_DIRECT together, appending and past the end')
+def _():
+    for flags in (os.O_SYNC | os.O_DIRECT, os.O_DSYNC | os.O_DIRECT, os.O_SYNC | os.O_DIRECT | os.O_APPEND):
+        make('a', b'x' * PAGE)
+        with Open('a', os.O_RDWR | flags) as fd, mmap.mmap(-1, 2 * PAGE) as area:
+            area[:] = b'y' * (2 * PAGE)
+            if flags & os.O_APPEND:
+                equal(os.write(fd, area), 2 * PAGE)
+            else:
+                equal(os.pwrite(fd, area, PAGE), 2 * PAGE)
+            equal(os.fstat(fd).st_size, 3 * PAGE)
+        equal(slurp('a'), b'x' * PAGE + b'y' * (2 * PAGE))
+
+
+@rule('fallocate: of what was unlinked, by one who may only read: EBADF, and UNSHARE_RANGE: EOPNOTSUPP')
+def _():
+    make('a', b'x' * PAGE)
+    with Open('a') as fd, Open('a', os.O_RDONLY) as reading:
+        fails(E.EBADF, fallocate, reading, 0, 0, PAGE)
+        fails(E.EOPNOTSUPP, fallocate, fd, 0x40, 0, PAGE)
+        os.unlink('a')
+        fallocate(fd, 0, 0, 10 * PAGE)
+        fallocate(fd, PUNCH_HOLE | KEEP_SIZE, 0, PAGE)
+        equal((os.fstat(fd).st_size, os.pread(fd, 10, 0)), (10 * PAGE, bytes(10)))
+
+
+@rule('mmap: shared and private of one file at once; MAP_PRIVATE sees what is written until it is written')
+def _():
+    make('a', b'x' * 2 * PAGE)
+    with Open('a') as fd, mmap.mmap(fd, 2 * PAGE) as shared, \
+            mmap.mmap(fd, 2 * PAGE, flags=mmap.MAP_PRIVATE) as private:
+        shared[0:6] = b'shared'
+        equal(private[0:6], b'shared')
+        private[PAGE:PAGE + 3] = b'own'
+        shared[PAGE:PAGE + 3] = b'new'
+        equal((private[PAGE:PAGE + 3], shared[PAGE:PAGE + 3]), (b'own', b'new'))
+        shared.flush()
+        os.fsync(fd)
+        equal(os.pread(fd, 3, PAGE), b'new')
+
+
+@rule('mmap: of a file that grows: what was past the end is there')
+def _():
+    make('a', b'x' * 100)
+    with Open('a') as fd:
+        os.ftruncate(fd, 2 * PAGE)
+        with mmap.mmap(fd, 2 * PAGE) as area:
+            os.ftruncate(fd, 100)
+            os.ftruncate(fd, 2 * PAGE)
+            equal((area[50], area[100], area[PAGE + 1]), (ord('x'), 0, 0))
+            area[PAGE + 1] = 7
+            area.flush()
+            equal(os.pread(fd, 1, PAGE + 1), bytes([7]))

@@ -99,25 +99,6 @@ def _():
 
 # -- file handles
 
-MAX_HANDLE = 128
-
-
-class Handle:
-    def __init__(self, path, flags=0):
-        self.room = ctypes.create_string_buffer(8 + MAX_HANDLE)
-        struct.pack_into('I', self.room, 0, MAX_HANDLE)
-        mount = ctypes.c_int()
-        call('name_to_handle_at', AT_FDCWD, path, self.room, ctypes.byref(mount), flags)
-
-    def open(self, flags=os.O_RDONLY):
-        with Open('/proc/self/cwd', os.O_RDONLY) as mount:
-            return call('open_by_handle_at', mount, self.room, flags)
-
-    def bytes(self):
-        length, kind = struct.unpack_from('Ii', self.room)
-        return kind, self.room.raw[8:8 + length]
-
-
 @rule('handles: opened again, also after a rename', ROOT)
 def _():
     make('a', b'data')
@@ -177,6 +158,43 @@ def _():
         fd = handle.open()
         equal(os.read(fd, 10), b'%d' % number)
         os.close(fd)
+
+
+@rule('handles: a folder that was dropped is found with its way up', ROOT)
+def _():
+    os.makedirs('one/two/three')
+    make('one/two/three/file', b'deep')
+    handle, file = Handle('one/two/three'), Handle('one/two/three/file')
+    numbers = [os.stat(path).st_ino for path in ('one/two/three', 'one/two', 'one')]
+    with open('/proc/sys/vm/drop_caches', 'w') as drop:
+        drop.write('2')
+    fd = handle.open(os.O_RDONLY | os.O_DIRECTORY)
+    equal([os.stat(path, dir_fd=fd).st_ino for path in ('.', '..', '../..')], numbers)
+    equal(os.listdir(fd), ['file'])
+    os.close(fd)
+    os.rename('one/two/three', 'three')
+    fd = file.open(os.O_RDWR)
+    os.pwrite(fd, b'DEEP', 0)
+    os.close(fd)
+    equal(slurp('three/file'), b'DEEP')
+
+
+@rule('handles: of a file that is unlinked and open: opened until the last close, ESTALE then', ROOT)
+def _():
+    make('a', b'data')
+    handle = Handle('a')
+    with Open('a') as fd:
+        os.unlink('a')
+        again = handle.open()
+        equal(os.read(again, 10), b'data')
+        os.close(again)
+    for _ in range(200):
+        try:
+            os.close(handle.open())
+        except OSError as error:
+            return equal(error.errno, E.ESTALE)
+        pause()
+    check(False, 'it is opened long after the last close')
 
 
 # -- flags of chattr
@@ -431,6 +449,12 @@ def _():
     room = bytearray(struct.pack('QQQ', 0, 1 << 30, 0))
     ioctls.ioctl_on('.', ioctls.FITRIM, room)
     as_user(USER, lambda: fails(E.EPERM, ioctls.ioctl_on, '.', ioctls.FITRIM, bytes(room)))
+
+
+@rule('FITRIM: past the end, and of less than a block: EINVAL', ROOT)
+def _():
+    for start, length, least in ((1 << 62, 1 << 20, 0), (0, 100, 0)):
+        fails(E.EINVAL, ioctls.ioctl_on, '.', ioctls.FITRIM, bytearray(struct.pack('QQQ', start, length, least)))
 
 
 @rule('FIONREAD and FIGETBSZ')

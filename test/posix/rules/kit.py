@@ -236,3 +236,24 @@ def acl(*entries):
 
 ACL_OWNER, ACL_USER, ACL_GROUP, ACL_NAMED_GROUP, ACL_MASK, ACL_OTHERS = 1, 2, 4, 8, 16, 32
 ACCESS_ACL, DEFAULT_ACL = 'system.posix_acl_access', 'system.posix_acl_default'
+
+
+# -- file handles
+
+MAX_HANDLE = 128
+
+
+class Handle:
+    def __init__(self, path, flags=0):
+        self.room = ctypes.create_string_buffer(8 + MAX_HANDLE)
+        struct.pack_into('I', self.room, 0, MAX_HANDLE)
+        mount = ctypes.c_int()
+        call('name_to_handle_at', AT_FDCWD, path, self.room, ctypes.byref(mount), flags)
+
+    def open(self, flags=os.O_RDONLY):
+        with Open('/proc/self/cwd', os.O_RDONLY) as mount:
+            return call('open_by_handle_at', mount, self.room, flags)
+
+    def bytes(self):
+        length, kind = struct.unpack_from('Ii', self.room)
+        return kind, self.room.raw[8:8 + length]

@@ -41,3 +41,27 @@ def _():
     for number in range(20_000):
         os.unlink(f'{number}')
     equal(os.listdir('.'), [])
+
+
+@rule('handles: found again when 70,000 other files have been seen since', ROOT, 240)
+def _():
+    make('kept', b'kept')
+    os.mkdir('folder')
+    handles = [Handle('kept'), Handle('folder')]
+    make('gone', b'gone')
+    gone = Handle('gone')
+    os.unlink('gone')
+    os.mkdir('many')
+    for number in range(70_000):
+        os.close(os.open(f'many/{number}', os.O_CREAT | os.O_WRONLY))
+    with open('/proc/sys/vm/drop_caches', 'w') as file:
+        file.write('2')
+    fd = handles[0].open(os.O_RDWR)
+    equal(os.read(fd, 10), b'kept')
+    os.close(fd)
+    fd = handles[1].open(os.O_RDONLY | os.O_DIRECTORY)
+    equal(os.fstat(fd).st_ino, os.stat('folder').st_ino)
+    os.close(fd)
+    fails(E.ESTALE, gone.open)
+    for number in range(70_000):
+        os.unlink(f'many/{number}')

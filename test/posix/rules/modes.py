@@ -267,6 +267,7 @@ def sticky_case(operation, work):
                 (0, 0, USER, False), (0, OTHER, 0, True)):
             os.mkdir('t')
             make('t/a')
+            number = os.stat('t/a').st_ino
             os.chown('t/a', file_owner, 0)
             os.chown('t', folder_owner, 0)
             os.chmod('t', 0o1777)
@@ -274,7 +275,8 @@ def sticky_case(operation, work):
             def attempt():
                 fails(0 if allowed else (E.EPERM, E.EACCES), work)
             attempt() if uid == 0 else as_user(uid, attempt)
-            equal(exists('t/a') and operation != 'replace by rename', not allowed or False) if False else None
+            if not allowed:
+                equal((os.stat('t/a').st_uid, os.stat('t/a').st_ino), (file_owner, number), 'what may not be touched')
             for name in os.listdir('t'):
                 path = f't/{name}'
                 os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
@@ -409,3 +411,54 @@ def _():
         LIBC.setfsuid(0)
         os.close(os.open('a', os.O_RDONLY))
     in_child(work)
+
+
+# -- what /proc/sys/fs protects
+
+def is_protected(what):
+    with open(f'/proc/sys/fs/protected_{what}') as file:
+        return file.read().strip() != '0'
+
+
+@rule('protected_hardlinks: no link to another\'s file that one may not read and write, or that is suid', ROOT)
+def _():
+    os.chmod('.', 0o777)
+    for name, mode, may in (('read', 0o644, False), ('both', 0o666, True), ('suid', 0o4777, False),
+                            ('sgid', 0o2777, False), ('none', 0o600, False)):
+        make(name)
+        os.chmod(name, mode)
+        expected = 0 if may or not is_protected('hardlinks') else E.EPERM
+        as_user(USER, lambda: fails(expected, os.link, name, f'{name}-link'))
+        os.chown(name, USER, USER)
+        os.chmod(name, mode)
+        as_user(USER, lambda: os.link(name, f'{name}-own'))
+    os.mkfifo('fifo', 0o666)
+    os.chmod('fifo', 0o666)
+    as_user(USER, lambda: fails(E.EPERM if is_protected('hardlinks') else 0, os.link, 'fifo', 'fifo-link'))
+
+
+@rule('protected_symlinks: in a sticky folder that all may write, links lead only their owner\'s way', ROOT)
+def _():
+    make('target', b'x')
+    os.mkdir('t')
+    os.chmod('t', 0o1777)
+    as_user(OTHER, lambda: os.symlink('../target', 't/theirs'))
+    as_user(USER, lambda: os.symlink('../target', 't/mine'))
+    os.symlink('../target', 't/folders-owner')
+    expected = E.EACCES if is_protected('symlinks') else 0
+    as_user(USER, lambda: fails(expected, slurp, 't/theirs'))
+    as_user(USER, lambda: equal((slurp('t/mine'), slurp('t/folders-owner')), (b'x', b'x')))
+    as_user(USER, lambda: equal(os.readlink('t/theirs'), '../target'))
+
+
+@rule('protected_regular and protected_fifos: O_CREAT of another\'s in a sticky folder: EACCES', ROOT)
+def _():
+    os.mkdir('t')
+    os.chmod('t', 0o1777)
+    as_user(OTHER, lambda: (make('t/file'), os.chmod('t/file', 0o666), os.mkfifo('t/fifo'), os.chmod('t/fifo', 0o666)))
+    for name, what in (('file', 'regular'), ('fifo', 'fifos')):
+        expected = E.EACCES if is_protected(what) else 0
+        flags = os.O_RDWR | os.O_NONBLOCK
+        as_user(USER, lambda: fails(expected, lambda: os.close(os.open(f't/{name}', flags | os.O_CREAT))))
+        as_user(USER, lambda: os.close(os.open(f't/{name}', flags)))
+        as_user(OTHER, lambda: os.close(os.open(f't/{name}', flags | os.O_CREAT)))

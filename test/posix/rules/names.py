@@ -464,3 +464,22 @@ def _():
         linkat(AT_FDCWD, f'/proc/self/fd/{fd}', 'b', AT_SYMLINK_FOLLOW)
         os.unlink('b')
         fails(E.ENOENT, linkat, AT_FDCWD, f'/proc/self/fd/{fd}', 'b', AT_SYMLINK_FOLLOW)
+
+
+@rule('O_TMPFILE: takes space while it is open, and gives it back at the last close')
+def _():
+    before = os.statvfs('.')
+    with Open('.', os.O_TMPFILE | os.O_RDWR) as fd:
+        os.write(fd, b'x' * 4 * MIB)
+        os.fsync(fd)
+        equal((os.fstat(fd).st_nlink, os.listdir('.')), (0, []))
+        check(before.f_bfree - os.statvfs('.').f_bfree >= 1024, 'it takes no space')
+        copy = os.dup(fd)
+    equal(os.pread(copy, 5, 4 * MIB - 5), b'xxxxx')
+    os.close(copy)
+    for _ in range(200):
+        after = os.statvfs('.')
+        if after.f_bfree >= before.f_bfree - 8 and after.f_ffree == before.f_ffree:
+            return
+        pause()
+    equal((after.f_bfree, after.f_ffree), (before.f_bfree, before.f_ffree))

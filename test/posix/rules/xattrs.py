@@ -126,6 +126,20 @@ def _():
     equal((os.getxattr('a', 'trusted.t'), os.getxattr('l', 'trusted.t', follow_symlinks=False)), (b't', b't'))
 
 
+@rule('xattr: trusted and security need privilege, on one\'s own files too', ORDINARY)
+def _():
+    make('a')
+    os.mkdir('d')
+    for path in ('a', 'd'):
+        for flags in (0, os.XATTR_CREATE, os.XATTR_REPLACE):
+            fails(E.EPERM, os.setxattr, path, 'trusted.t', b'x', flags)
+        fails(E.ENODATA, os.getxattr, path, 'trusted.t')
+        fails(E.EPERM, os.removexattr, path, 'trusted.t')
+        fails(E.EPERM, os.setxattr, path, 'security.s', b'x')
+        fails(E.EPERM, os.setxattr, path, 'security.capability', struct.pack('<IIIII', 0x02000001, 1 << 10, 0, 0, 0))
+        equal(os.listxattr(path), [])
+
+
 @rule('xattr: trusted attributes are not listed to others', ROOT)
 def _():
     make('a')
