@@ -170,7 +170,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     for (const end of ['umount', 'SIGTERM'] as const) {
       const mounted = await lab.mount(args)
       writeFileSync(at(place, end), end)
-      if (end === 'umount') await run('umount', [lab.dir], { timeoutMs: 20_000 })
+      if (end === 'umount') await run('umount', [lab.dir], { timeoutMs: 120_000 })
       else process.kill(mounted.pid, end)
       await until('the daemon ends', () => !isAlive(mounted.pid))
       same(isMountPoint(lab.dir), false, `mounted after ${end}`)
@@ -187,7 +187,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     await file.write('synced')
     await file.sync()
     const held = await open(at(place, 'unlinked'), 'w')
-    await run('rm', [at(place, 'unlinked')], { timeoutMs: 20_000 })
+    await run('rm', [at(place, 'unlinked')], { timeoutMs: 120_000 })
     await umbra(['sync', lab.dir])
     process.kill(mounted.pid, 'SIGKILL')
     await until('the daemon is gone', () => !isAlive(mounted.pid))

@@ -145,7 +145,7 @@ test('row 32: a flipped bit anywhere: an error in one line, or the right bytes',
     const offset = i % 2 === 0 ? random.pick(metadata) + random.below(4096) : anywhere(random, ranges)
     flipBit(damaged, offset, bit)
     const where = `with bit ${bit} of byte ${offset} flipped`
-    const limits = { check: false, timeoutMs: 30_000 }
+    const limits = { check: false, timeoutMs: 120_000 }
     const checked = await umbra(['check', damaged], limits)
     note(`check ${where}`, checked)
     rmSync(exported, { force: true })
@@ -166,7 +166,7 @@ test('row 32: a flipped bit anywhere: an error in one line, or the right bytes',
 
 /** Serves a damaged volume: it comes up and shows the tree but for what was hit, or says why not. */
 async function mountDamaged({ lab, tree }: Sample, damaged: string, where: string): Promise<string[]> {
-  const limits = { check: false, timeoutMs: 30_000 }
+  const limits = { check: false, timeoutMs: 120_000 }
   const mounted = await umbra(['mount', damaged, lab.dir], limits)
   if (mounted.code !== 0) {
     const left = isMountPoint(lab.dir) ? [`mount ${where}: failed and left a mount`] : []
@@ -216,7 +216,7 @@ test('a volume cut short anywhere', NEEDS, async (t) => {
       ['mount', damaged, lab.dir],
       ['snapshot', 'create', damaged, 'two'],
     ]) {
-      const result = await umbra(args, { check: false, timeoutMs: 30_000 })
+      const result = await umbra(args, { check: false, timeoutMs: 120_000 })
       problems.push(...misbehaviour(`${args[0]} ${where}`, result))
       if (result.code === 0 && length < 4096) problems.push(`${args[0]} ${where} went well`)
       if (result.code === 0 && args[0] === 'export' && (await differingBytes(image, exported)) > 0) {

@@ -121,7 +121,7 @@ test('kill -9 under load, round after round: nothing promised is lost', NEEDS, a
     await loadAndKill(t, { lab, seed: number + (seed % 1000) * 100, random, ledger, snapshots })
     t.ok(isMountPoint(lab.dir), 'a dead mount is left')
     if (number % 2 === 0) {
-      await umbra(['unmount', lab.dir], { timeoutMs: 20_000 })
+      await umbra(['unmount', lab.dir], { timeoutMs: 120_000 })
       t.absent(isMountPoint(lab.dir), 'unmount clears it')
       await judgeVolume(lab.volume, lab.at('judged.img'))
     }
