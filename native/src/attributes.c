@@ -1,5 +1,5 @@
 // Attributes of the host's files that Node.js has no call for: times to the nanosecond, extended
-// attributes, special files. Links are not followed.
+// attributes, special files. Links are followed: a path is one in /proc/self/fd where that matters.
 //
 // Always true: a path or name is bytes that end in their only NUL, so any name will do.
 #include "attributes.h"
@@ -33,7 +33,7 @@ static napi_value call_set_times(napi_env env, napi_callback_info info) {
   memcpy(numbers, given.data, sizeof numbers);
   struct timespec times[2] = {{.tv_sec = (time_t)numbers[0], .tv_nsec = (long)numbers[1]},
                               {.tv_sec = (time_t)numbers[2], .tv_nsec = (long)numbers[3]}};
-  return number_result(env, utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : -errno);
+  return number_result(env, utimensat(AT_FDCWD, path, times, 0) == 0 ? 0 : -errno);
 }
 
 static napi_value call_list_xattrs(napi_env env, napi_callback_info info) {
@@ -43,7 +43,7 @@ static napi_value call_list_xattrs(napi_env env, napi_callback_info info) {
   if (!arguments_get(env, info, 6, &args) || (path = argument_path(&args, 0)) == NULL ||
       !argument_bytes(&args, 3, &target))
     return number_result(env, -EINVAL);
-  ssize_t size = llistxattr(path, (char *)target.data, target.length);
+  ssize_t size = listxattr(path, (char *)target.data, target.length);
   return number_result(env, size < 0 ? -errno : size);
 }
 
@@ -55,7 +55,7 @@ static napi_value call_get_xattr(napi_env env, napi_callback_info info) {
   if (!arguments_get(env, info, 9, &args) || (path = argument_path(&args, 0)) == NULL ||
       (name = argument_path(&args, 3)) == NULL || !argument_bytes(&args, 6, &target))
     return number_result(env, -EINVAL);
-  ssize_t size = lgetxattr(path, name, target.data, target.length);
+  ssize_t size = getxattr(path, name, target.data, target.length);
   return number_result(env, size < 0 ? -errno : size);
 }
 
@@ -67,7 +67,7 @@ static napi_value call_set_xattr(napi_env env, napi_callback_info info) {
   if (!arguments_get(env, info, 9, &args) || (path = argument_path(&args, 0)) == NULL ||
       (name = argument_path(&args, 3)) == NULL || !argument_bytes(&args, 6, &value))
     return number_result(env, -EINVAL);
-  return number_result(env, lsetxattr(path, name, value.data, value.length, 0) == 0 ? 0 : -errno);
+  return number_result(env, setxattr(path, name, value.data, value.length, 0) == 0 ? 0 : -errno);
 }
 
 static napi_value call_remove_xattr(napi_env env, napi_callback_info info) {
@@ -77,7 +77,7 @@ static napi_value call_remove_xattr(napi_env env, napi_callback_info info) {
   if (!arguments_get(env, info, 6, &args) || (path = argument_path(&args, 0)) == NULL ||
       (name = argument_path(&args, 3)) == NULL)
     return number_result(env, -EINVAL);
-  return number_result(env, lremovexattr(path, name) == 0 ? 0 : -errno);
+  return number_result(env, removexattr(path, name) == 0 ? 0 : -errno);
 }
 
 static napi_value call_make_node(napi_env env, napi_callback_info info) {

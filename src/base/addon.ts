@@ -89,7 +89,7 @@ export interface Addon {
   /** 1: through another open of the file somebody holds the mark; 0: nobody does. */
   hasMark(fd: number, mark: number): number
 
-  // -- attributes of the host's files; paths and names are bytes that end in a NUL, links are not followed
+  // -- attributes of the host's files; paths and names are bytes that end in a NUL, links are followed
   /** Four 64-bit numbers in the machine's order: seconds and nanoseconds of access, then of modification. */
   setTimes(
     path: Uint8Array,

@@ -1,8 +1,8 @@
 // Attributes of the host's files that node:fs cannot read or set: times to the nanosecond, extended
 // attributes (ACLs and capabilities among them), special files.
 //
-// Always true: paths are bytes without a NUL; symbolic links are not followed; a failure is an UmbraError
-// with the system's code.
+// Always true: paths are bytes without a NUL; links are followed, so what must be one certain node, a link
+// too, is named by its handle (held-folders.ts); a failure is an UmbraError with the system's code.
 
 import { type Addon, requireAddon } from './addon.ts'
 import { systemError, UmbraError } from './errors.ts'

@@ -31,6 +31,8 @@ export type Step =
   | {
       readonly kind: 'attributes'
       readonly path: string
+      /** Of the node that is there already; null: this change makes it. */
+      readonly identity: string | null
       readonly before: NodeAttributes | null
       readonly after: NodeAttributes
     }
@@ -42,6 +44,8 @@ export interface ChangePlan {
   readonly id: string
   /** What people call it. */
   readonly title: string
+  /** Folders that the change is about; links are followed in them and above them, never below. */
+  readonly roots: readonly string[]
   readonly stagingFolders: readonly string[]
   readonly steps: readonly Step[]
   /** Folders whose times change by what happens in them, as they were before. */

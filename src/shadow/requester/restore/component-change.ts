@@ -13,9 +13,9 @@ import { hostCall } from '../../../image/host-file.ts'
 import type { Pace } from '../../../image/pace.ts'
 import type { DirectedTarget } from '../../documents/backup-components.ts'
 import type { FileEntry } from '../../repository/manifest.ts'
-import { byteString, bytesOf, joinPath, textOf } from '../file-tree.ts'
+import { byteString, joinPath, textOf } from '../file-tree.ts'
 import { diskNode, existingFolder, type NodeAttributes } from './disk-node.ts'
-import { makeFile, type RangeCopy, rangedContent, wholeContent } from './file-content.ts'
+import { type BaseFile, makeFile, type RangeCopy, rangedContent, wholeContent } from './file-content.ts'
 import { directedCopies, directedOf, linkedPath, type Placement, type RestoreItem } from './restore-set.ts'
 import type { TreeChange } from './tree-change.ts'
 
@@ -71,11 +71,11 @@ export function attributesOf({ mode, uid, gid, mtimeNs, xattrs }: FileEntry): No
 
 function planSpecial(change: TreeChange, entry: FileEntry, to: string): void {
   const { kind, mode, rdev = 0 } = entry
-  const make = async (staged: string): Promise<void> => {
-    if (kind !== 'symlink') return makeNode(bytesOf(staged), mode, rdev)
+  const make = async (staged: Uint8Array): Promise<void> => {
+    if (kind !== 'symlink') return makeNode(staged, mode, rdev)
     const { linkTarget = '', linkTargetBytes } = entry
     const target = linkTargetBytes === undefined ? linkTarget : Buffer.from(linkTargetBytes, 'base64')
-    hostCall(`Cannot make the link ${textOf(to).text}`, () => symlinkSync(target, bytesOf(staged)))
+    hostCall(`Cannot make the link ${textOf(to).text}`, () => symlinkSync(target, Buffer.from(staged)))
   }
   change.put(to, make, attributesOf(entry), false)
 }
@@ -94,15 +94,20 @@ function planFile(change: TreeChange, group: readonly Placed[], pace: Pace): voi
   }
   const { entry, stored } = source
   const content = entry.ranges
-    ? rangedContent(baseOf(source), stored, entry.ranges, entry.sizeBytes)
+    ? rangedContent(baseOf(change, source), stored, entry.ranges, entry.sizeBytes)
     : wholeContent(stored, entry.sizeBytes)
-  change.put(source.to, (staged) => makeFile(staged, content, pace), attributesOf(entry), true)
+  change.put(
+    source.to,
+    (staged) => makeFile(staged, textOf(source.to).text, content, pace),
+    attributesOf(entry),
+    true,
+  )
   for (const { to } of group) if (to !== source.to) change.link(to, source.to)
 }
 
 /** The older file that ranges go over. */
-function baseOf({ to, entry, path }: Placed): string | null {
-  if (diskNode(to)?.kind === 'file') return to
+function baseOf(change: TreeChange, { to, entry, path }: Placed): BaseFile | null {
+  if (diskNode(to)?.kind === 'file') return change.baseFile(to)
   // A writer vouches for its ranges alone; of what changed since the base the rest has to be there.
   if (entry.how === 'partial') return null
   throw new UmbraError(
@@ -179,9 +184,9 @@ function planDirected(
   }
   for (const [to, { copies, like }] of copiesOf) {
     const node = diskNode(to)
-    const base = node?.kind === 'file' ? to : null
+    const base = node?.kind === 'file' ? change.baseFile(to) : null
     const content = { base, copies, sizeBytes: undefined }
-    change.put(to, (staged) => makeFile(staged, content, pace), attributesOf(like), true)
+    change.put(to, (staged) => makeFile(staged, textOf(to).text, content, pace), attributesOf(like), true)
   }
 }
 

@@ -1,21 +1,22 @@
 // What is at a path of the host, and its attributes, for a restore that replaces it or puts it back.
 //
-// Always true: paths are byte strings; links are not followed unless it says so; attributes are set in the
-// order that keeps them all: owner, mode, extended attributes, time.
+// Always true: paths are byte strings; what is seen by path only decides what is tried, as it may be another
+// node by the time of the change; attributes are set of a node that is held, in the order that keeps them
+// all: owner, mode, extended attributes, time.
 
 import {
   accessSync,
   chmodSync,
+  chownSync,
   closeSync,
   constants,
-  lchownSync,
   lstatSync,
   openSync,
   statSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
-import { UmbraError } from '../../../base/errors.ts'
 import { readXattrs, replaceXattrs, setModifyTime } from '../../../base/file-attributes.ts'
+import type { HeldNode } from '../../../base/held-folders.ts'
 import { hostCall } from '../../../image/host-file.ts'
 import { bytesOf, textOf } from '../file-tree.ts'
 
@@ -68,26 +69,28 @@ export function diskNode(path: string, follow = false): DiskNode | undefined {
 }
 
 /** With its extended attributes, to put back later. */
-export function attributesAt(path: string): NodeAttributes | undefined {
-  const node = diskNode(path)
-  if (!node) return undefined
-  const { mode, uid, gid, mtimeNs } = node
-  return { mode, uid, gid, mtimeNs, xattrs: readXattrs(bytesOf(path)) }
+export function attributesOf({ handle, stat }: HeldNode): NodeAttributes {
+  const { mode, uid, gid, mtimeNs } = stat
+  return {
+    mode: Number(mode),
+    uid: Number(uid),
+    gid: Number(gid),
+    mtimeNs: String(mtimeNs),
+    xattrs: readXattrs(handle),
+  }
 }
 
 /** @throws UmbraError EPERM where this user may not give a file that owner, EOPNOTSUPP, EROFS */
-export function setAttributes(path: string, wanted: NodeAttributes): void {
-  const bytes = bytesOf(path)
+export function setAttributes({ handle, stat }: HeldNode, path: string, wanted: NodeAttributes): void {
   const name = textOf(path).text
-  const now = diskNode(path)
-  if (!now) throw new UmbraError('NOT_FOUND', `${name} has gone`, { path: name })
-  if (now.uid !== wanted.uid || now.gid !== wanted.gid)
+  if (Number(stat.uid) !== wanted.uid || Number(stat.gid) !== wanted.gid)
     hostCall(`Cannot give ${name} its owner ${wanted.uid}:${wanted.gid}`, () =>
-      lchownSync(bytes, wanted.uid, wanted.gid),
+      chownSync(handle, wanted.uid, wanted.gid),
     )
-  if (!now.isLink) hostCall(`Cannot set the mode of ${name}`, () => chmodSync(bytes, wanted.mode & 0o7777))
-  replaceXattrs(bytes, wanted.xattrs)
-  setModifyTime(bytes, BigInt(wanted.mtimeNs))
+  if (!stat.isSymbolicLink())
+    hostCall(`Cannot set the mode of ${name}`, () => chmodSync(handle, wanted.mode & 0o7777))
+  replaceXattrs(handle, wanted.xattrs)
+  setModifyTime(handle, BigInt(wanted.mtimeNs))
 }
 
 /**

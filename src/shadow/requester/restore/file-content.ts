@@ -27,9 +27,17 @@ export interface RangeCopy {
   readonly lengthBytes: number
 }
 
+/** A file to begin with. */
+export interface BaseFile {
+  /** Byte string. */
+  readonly path: string
+  /** For reading; whoever opens it closes it. */
+  open(): number
+}
+
 export interface FileContent {
-  /** Copied first, as far as the size goes; null: begin with nothing. Byte string. */
-  readonly base: string | null
+  /** Copied first, as far as the size goes; null: begin with nothing. */
+  readonly base: BaseFile | null
   readonly copies: readonly RangeCopy[]
   /** Undefined: as large as the base and the copies make it. */
   readonly sizeBytes: number | undefined
@@ -37,12 +45,12 @@ export interface FileContent {
 
 /** What a stored file holds, whole. */
 export function wholeContent(stored: string, sizeBytes: number): FileContent {
-  return { base: stored, copies: [], sizeBytes }
+  return { base: { path: stored, open: () => openSync(bytesOf(stored), 'r') }, copies: [], sizeBytes }
 }
 
 /** Ranges that are stored one after another, over the file that is there. */
 export function rangedContent(
-  base: string | null,
+  base: BaseFile | null,
   stored: string,
   ranges: readonly ByteRange[],
   sizeBytes: number,
@@ -56,11 +64,18 @@ export function rangedContent(
   return { base, copies, sizeBytes }
 }
 
-/** @throws UmbraError OUT_OF_SPACE, IO_FAILED, BAD_IMAGE when what was stored is shorter than it was, ABORTED */
-export async function makeFile(path: string, content: FileContent, pace: Pace): Promise<void> {
+/**
+ * @param path where nothing is. @param name what people call the file
+ * @throws UmbraError OUT_OF_SPACE, IO_FAILED, BAD_IMAGE when what was stored is shorter than it was, ABORTED
+ */
+export async function makeFile(
+  path: Uint8Array,
+  name: string,
+  content: FileContent,
+  pace: Pace,
+): Promise<void> {
   const { base, copies, sizeBytes } = content
-  const name = textOf(path).text
-  const fd = hostCall(`Cannot make ${name}`, () => openSync(bytesOf(path), 'wx', 0o600))
+  const fd = hostCall(`Cannot make ${name}`, () => openSync(Buffer.from(path), 'wx', 0o600))
   try {
     let endBytes = 0
     if (base !== null) endBytes = await copyData(base, fd, name, sizeBytes, pace)
@@ -76,14 +91,14 @@ export async function makeFile(path: string, content: FileContent, pace: Pace): 
 
 /** Data runs alone. @returns the size of the file that was copied */
 async function copyData(
-  from: string,
+  base: BaseFile,
   to: number,
   toName: string,
   limitBytes: number | undefined,
   pace: Pace,
 ): Promise<number> {
-  const fromName = textOf(from).text
-  const fd = hostCall(`Cannot open ${fromName}`, () => openSync(bytesOf(from), 'r'))
+  const fromName = textOf(base.path).text
+  const fd = hostCall(`Cannot open ${fromName}`, () => base.open())
   try {
     const { size } = fstatSync(fd)
     const endBytes = Math.min(size, limitBytes ?? size)

@@ -4,22 +4,26 @@
 //
 // Always true: until commit begins nothing but staging folders is touched; after a failure everything is as
 // it was, times of folders too, or the journal stays for the next run; a folder that holds anything but what is removed
-// with it is never removed; nothing is removed behind a symbolic link.
+// with it is never removed; nothing is done behind a symbolic link. Other users may own folders of the tree and change
+// them at the same moment: what is written is reached through held folders, and staging folders are closed to others.
 
-import { linkSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { UmbraError } from '../../../base/errors.ts'
+import { type HeldFolders, identityOf } from '../../../base/held-folders.ts'
 import { randomUuid } from '../../../base/uuid.ts'
 import { hostCall } from '../../../image/host-file.ts'
 import { throwIfAborted } from '../../../image/pace.ts'
 import { isAtOrBelow } from '../../documents/file-spec.ts'
 import { bytesOf, joinPath, textOf } from '../file-tree.ts'
 import { ChangeJournal, type ChangePlan, type Phase, type Step } from './change-journal.ts'
-import { attributesAt, type DiskNode, diskNode, type NodeAttributes, setAttributes } from './disk-node.ts'
-import { rollBack, syncPath, tidyUp } from './undo-change.ts'
+import { ChangeSteps, heldFor, holdStaging, isRootOf } from './change-steps.ts'
+import { attributesOf, type DiskNode, diskNode, type NodeAttributes, setAttributes } from './disk-node.ts'
+import type { BaseFile } from './file-content.ts'
+import { rollBack, tidyUp } from './undo-change.ts'
 
-/** Makes the new file at a path in the staging folder, where nothing is. */
-type Make = (stagedPath: string) => Promise<void>
+/** Makes the new file at a path in the staging folder, where nothing is; the path is good until it first waits. */
+type Make = (stagedPath: Uint8Array) => Promise<void>
 
 interface Put {
   readonly path: string
@@ -63,10 +67,12 @@ export class TreeChange {
   readonly #staging = new Map<number, string>()
   /** Whether a folder is, on disk, reached through a symbolic link below a root. */
   readonly #behindLink = new Map<string, boolean>()
+  readonly #held: HeldFolders
   #stagedCount = 0
 
   constructor(options: ChangeOptions) {
     this.#options = options
+    this.#held = heldFor(options.roots)
   }
 
   /** Nothing may be there afterwards; a folder goes only when it is empty by then. */
@@ -92,8 +98,14 @@ export class TreeChange {
     this.#attributes.set(path, wanted)
   }
 
+  /** The file that is there, to be read while the new one is made. */
+  baseFile(path: string): BaseFile {
+    return { path, open: () => this.#held.openFile(path) }
+  }
+
   /** @throws ChangeFailure */
   async apply(): Promise<void> {
+    using _held = this.#held
     let plan: ChangePlan
     let journal: ChangeJournal
     try {
@@ -112,11 +124,31 @@ export class TreeChange {
       this.#commit(plan)
       held.note('committed')
     } catch (error) {
-      throw new ChangeFailure(error, takeBack(held, plan, phase))
+      throw new ChangeFailure(error, this.#takeBack(plan, held, phase))
     }
-    // All is in place; what is left over the next run removes.
-    tidyUp(plan)
-    held.remove()
+    this.#tidyUp(plan, held)
+  }
+
+  /** @returns whether all is as it was */
+  #takeBack(plan: ChangePlan, journal: ChangeJournal, phase: Phase): boolean {
+    try {
+      rollBack(plan, this.#held, journal, phase)
+      journal.remove()
+      return true
+    } catch {
+      // The journal stays, and the next run tries again.
+      return false
+    }
+  }
+
+  /** All is in place; what is left over the next run removes. */
+  #tidyUp(plan: ChangePlan, journal: ChangeJournal): void {
+    try {
+      tidyUp(plan, this.#held)
+      journal.remove()
+    } catch {
+      // The journal stays.
+    }
   }
 
   // -- planning
@@ -125,11 +157,12 @@ export class TreeChange {
     const removes = this.#planRemoves()
     const folders = this.#planFolders(removes)
     const puts = this.#puts.map((put) => this.#planPut(put, removes, folders))
-    const attributes = this.#planAttributes()
+    const attributes = this.#planAttributes(new Set(folders.map(({ path }) => path)))
     const steps: Step[] = [...removes.values(), ...folders, ...puts, ...attributes]
     return {
       id: this.#id,
       title: this.#options.title,
+      roots: this.#options.roots,
       stagingFolders: [...this.#staging.values()],
       steps,
       folderTimes: this.#folderTimes(steps),
@@ -185,13 +218,17 @@ export class TreeChange {
   }
 
   /** Last of all, and folders after what is in them. */
-  #planAttributes(): Step[] {
+  #planAttributes(made: ReadonlySet<string>): Step[] {
     const wanted = [...this.#attributes, ...this.#folders].sort(([a], [b]) => b.length - a.length)
     return wanted.flatMap(([path, after]) => {
       if (!after) return []
-      const node = this.#folderNode(path)
-      const before = node && !this.#isBehindLink(path) ? (attributesAt(realPath(path, node)) ?? null) : null
-      return [{ kind: 'attributes' as const, path, before, after }]
+      const step = { kind: 'attributes' as const, path, identity: null, before: null, after }
+      if (made.has(path)) return [step]
+      const known = this.#held.withNode(path, (node) => ({
+        identity: identityOf(node.stat),
+        before: attributesOf(node),
+      }))
+      return [{ ...step, ...known }]
     })
   }
 
@@ -219,7 +256,7 @@ export class TreeChange {
   }
 
   #isRoot(path: string): boolean {
-    return this.#options.roots.some((root) => isAtOrBelow(root, path))
+    return isRootOf(this.#options.roots, path)
   }
 
   #isBehindLink(folder: string): boolean {
@@ -266,8 +303,8 @@ export class TreeChange {
   }
 
   async #stage(plan: ChangePlan): Promise<void> {
-    for (const folder of plan.stagingFolders)
-      hostCall(`Cannot make ${textOf(folder).text}`, () => mkdirSync(bytesOf(folder), { mode: 0o700 }))
+    const held = this.#held
+    for (const folder of plan.stagingFolders) makeStaging(folder, held)
     const stagedOf = new Map<string, string>()
     for (const step of plan.steps) if (step.kind === 'put') stagedOf.set(step.path, step.staged)
     for (const put of this.#puts) {
@@ -275,46 +312,31 @@ export class TreeChange {
       const staged = stagedOf.get(put.path) ?? ''
       const first = put.linkOf === null ? undefined : stagedOf.get(put.linkOf)
       if (first !== undefined)
-        hostCall(`Cannot link ${textOf(put.path).text}`, () => linkSync(bytesOf(first), bytesOf(staged)))
-      await put.make?.(staged)
-      if (put.attributes) setAttributes(staged, put.attributes)
-      if (put.isFile) syncPath(staged)
+        hostCall(`Cannot link ${textOf(put.path).text}`, () => linkSync(...held.pair(first, staged)))
+      await put.make?.(held.at(staged))
+      const { attributes } = put
+      if (attributes) held.withNode(staged, (node) => setAttributes(node, put.path, attributes))
+      if (put.isFile) held.sync(staged)
     }
-    for (const folder of plan.stagingFolders) syncPath(folder)
+    for (const folder of plan.stagingFolders) held.sync(folder)
   }
 
   #commit(plan: ChangePlan): void {
+    const steps = new ChangeSteps(this.#held)
     for (const step of plan.steps) {
       this.#options.onStep?.(step.path)
-      hostCall(`Cannot restore ${textOf(step.path).text}`, () => doStep(step))
+      hostCall(`Cannot restore ${textOf(step.path).text}`, () => steps.carryOut(step))
     }
-    for (const { path } of plan.folderTimes) if (diskNode(path, true)?.kind === 'directory') syncPath(path)
-    for (const step of plan.steps) if (step.kind === 'folder') syncPath(step.path)
+    for (const { path } of plan.folderTimes) this.#held.sync(path)
+    for (const step of plan.steps) if (step.kind === 'folder') this.#held.sync(step.path)
   }
 }
 
-function doStep(step: Step): void {
-  const path = bytesOf(step.path)
-  if (step.kind === 'remove') renameSync(path, bytesOf(step.old))
-  else if (step.kind === 'folder') mkdirSync(path, { mode: step.mode })
-  else if (step.kind === 'attributes')
-    setAttributes(realPath(step.path, diskNode(step.path, true)), step.after)
-  else {
-    if (step.old !== null) renameSync(path, bytesOf(step.old))
-    renameSync(bytesOf(step.staged), path)
-  }
-}
-
-/** @returns whether all is as it was */
-function takeBack(journal: ChangeJournal, plan: ChangePlan, phase: Phase): boolean {
-  try {
-    rollBack(plan, journal, phase)
-    journal.remove()
-    return true
-  } catch {
-    // The journal stays, and the next run tries again.
-    return false
-  }
+function makeStaging(path: string, held: HeldFolders): void {
+  const name = textOf(path).text
+  hostCall(`Cannot make ${name}`, () => mkdirSync(held.at(path), { mode: 0o700 }))
+  if (!holdStaging(path, held) || readdirSync(held.folder(path).handle).length > 0)
+    throw refused(`${name} was replaced by somebody in the moment that it was made`)
 }
 
 /** Whether all that a folder holds is removed. */
@@ -322,11 +344,6 @@ function isEmptied(folder: string, removes: ReadonlyMap<string, Step>): boolean 
   return hostCall(`Cannot read ${textOf(folder).text}`, () =>
     readdirSync(bytesOf(folder), 'latin1' as BufferEncoding),
   ).every((name) => removes.has(join(folder, name)))
-}
-
-/** A root may be reached by a link; its attributes are those of the folder. */
-function realPath(path: string, node: DiskNode | undefined): string {
-  return node?.kind === 'directory' ? `${path === '/' ? '' : path}/.` : path
 }
 
 function refused(reason: string): UmbraError {

@@ -4,38 +4,39 @@
 // Always true: each may be interrupted at any point and begun again; what is found on disk decides what is
 // still to be done, so nothing is undone twice.
 
-import { closeSync, fsyncSync, openSync, renameSync, rmdirSync, rmSync } from 'node:fs'
+import { readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { UmbraError } from '../../../base/errors.ts'
 import { setModifyTime } from '../../../base/file-attributes.ts'
+import { type HeldFolders, identityOf } from '../../../base/held-folders.ts'
 import { hostCall } from '../../../image/host-file.ts'
-import { bytesOf, textOf } from '../file-tree.ts'
+import { joinPath, textOf } from '../file-tree.ts'
 import { ChangeJournal, type ChangePlan, type Phase, type Step } from './change-journal.ts'
-import { diskNode, setAttributes } from './disk-node.ts'
+import { heldFor, holdStaging } from './change-steps.ts'
+import { setAttributes } from './disk-node.ts'
 
 /**
  * Everything as it was. Before the phase `committing` no step was done, and what lies in a step's place is
  * the user's own. @throws UmbraError what stands in the way; it can be tried again
  */
-export function rollBack(plan: ChangePlan, journal: ChangeJournal, phase: Phase): void {
+export function rollBack(plan: ChangePlan, held: HeldFolders, journal: ChangeJournal, phase: Phase): void {
   if (phase === 'committing') {
-    for (const step of [...plan.steps].reverse()) undo(step)
+    for (const step of [...plan.steps].reverse()) undo(step, held)
     // Without its staged file a step would look as if it were still to be undone.
     journal.note('undone')
   }
-  removeStaging(plan)
-  for (const { path, mtimeNs } of plan.folderTimes)
-    if (diskNode(path, true)?.kind === 'directory') setModifyTime(bytesOf(`${path}/.`), BigInt(mtimeNs))
+  for (const folder of plan.stagingFolders) removeStaging(folder, held)
+  for (const { path, mtimeNs } of plan.folderTimes) setFolderTime(path, mtimeNs, held)
 }
 
 /** Removes what was kept for going back. */
-export function tidyUp(plan: ChangePlan): void {
-  removeStaging(plan)
+export function tidyUp(plan: ChangePlan, held: HeldFolders): void {
+  for (const folder of plan.stagingFolders) removeStaging(folder, held)
   // Where staging folders were, the folders' times have changed once more.
   const touched = new Set(plan.stagingFolders.map((folder) => dirname(folder)))
   for (const step of plan.steps)
     if (step.kind === 'attributes' && touched.has(step.path))
-      setModifyTime(bytesOf(`${step.path}/.`), BigInt(step.after.mtimeNs))
+      setFolderTime(step.path, step.after.mtimeNs, held)
 }
 
 export interface Mended {
@@ -55,9 +56,10 @@ export function mendAbandoned(journalFolder: string): Mended[] {
       continue
     }
     const isComplete = phase === 'committed'
+    using held = heldFor(plan.roots)
     try {
-      if (isComplete) tidyUp(plan)
-      else rollBack(plan, journal, phase)
+      if (isComplete) tidyUp(plan, held)
+      else rollBack(plan, held, journal, phase)
       journal.remove()
       mended.push({ title: plan.title, how: isComplete ? 'tidied up' : 'rolled back' })
     } catch (error) {
@@ -69,56 +71,88 @@ export function mendAbandoned(journalFolder: string): Mended[] {
   return mended
 }
 
-export function syncPath(path: string): void {
-  hostCall(`Cannot flush ${textOf(path).text}`, () => {
-    const fd = openSync(bytesOf(path), 'r')
-    try {
-      fsyncSync(fd)
-    } finally {
-      closeSync(fd)
-    }
-  })
-}
-
-function undo(step: Step): void {
+function undo(step: Step, held: HeldFolders): void {
   hostCall(`Cannot take back ${textOf(step.path).text}`, () => {
-    if (step.kind === 'remove') moveIfThere(step.old, step.path)
-    else if (step.kind === 'folder') removeFolder(step.path)
-    else if (step.kind === 'put') undoPut(step)
-    else if (step.before && diskNode(step.path, true)) setAttributes(attributesPath(step.path), step.before)
+    if (step.kind === 'remove') moveIfThere(step.old, step.path, held)
+    else if (step.kind === 'folder') removeFolder(step.path, held)
+    else if (step.kind === 'put') undoPut(step, held)
+    else undoAttributes(step, held)
   })
 }
 
-/** The new file goes back into the staging folder: its being there says that it is not in its place. */
-function undoPut({ path, staged, old }: Step & { kind: 'put' }): void {
+/**
+ * The new file goes back into the staging folder: its being there says that it is not in its place. A folder
+ * is not what was put.
+ */
+function undoPut({ path, staged, old }: Step & { kind: 'put' }, held: HeldFolders): void {
   // With neither there is no telling whose file it is that lies there.
-  if (old !== null && !diskNode(old) && !diskNode(staged))
+  if (old !== null && !isThere(old, held) && !isThere(staged, held))
     throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
-  if (!diskNode(staged)) moveIfThere(path, staged)
-  if (old !== null) moveIfThere(old, path)
+  const isFolder = held.withNode(path, ({ stat }) => stat.isDirectory()) ?? false
+  if (!isThere(staged, held) && !isFolder) moveIfThere(path, staged, held)
+  if (old !== null) moveIfThere(old, path, held)
 }
 
-function moveIfThere(from: string, to: string): void {
-  if (diskNode(from)) renameSync(bytesOf(from), bytesOf(to))
+/** What somebody has put in its place since keeps its attributes. */
+function undoAttributes({ path, identity, before }: Step & { kind: 'attributes' }, held: HeldFolders): void {
+  if (!before) return
+  held.withNode(path, (node) => {
+    if (identityOf(node.stat) === identity) setAttributes(node, path, before)
+  })
+}
+
+function moveIfThere(from: string, to: string, held: HeldFolders): void {
+  if (!isThere(from, held)) return
+  renameSync(...held.pair(from, to))
+  held.forget(from)
+  held.forget(to)
+}
+
+function isThere(path: string, held: HeldFolders): boolean {
+  return held.withNode(path, () => true) ?? false
 }
 
 /** What others have put into it meanwhile stays. */
-function removeFolder(path: string): void {
+function removeFolder(path: string, held: HeldFolders): void {
+  held.forget(path)
+  removeIfEmpty(path, held)
+}
+
+function removeIfEmpty(path: string, held: HeldFolders): void {
   try {
-    rmdirSync(bytesOf(path))
+    rmdirSync(held.at(path))
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code !== 'ENOENT' && code !== 'ENOTDIR' && code !== 'ENOTEMPTY') throw error
   }
 }
 
-function removeStaging({ stagingFolders }: ChangePlan): void {
-  for (const folder of stagingFolders)
-    hostCall(`Cannot remove ${textOf(folder).text}`, () =>
-      rmSync(bytesOf(folder), { recursive: true, force: true }),
-    )
+/** @throws UmbraError RESTORE_REFUSED: somebody has put another one in its place, or something into what is in it */
+function removeStaging(folder: string, held: HeldFolders): void {
+  const name = textOf(folder).text
+  if (!isThere(folder, held)) return
+  if (!holdStaging(folder, held))
+    throw new UmbraError('RESTORE_REFUSED', `${name} is not the folder that the restore made`, { path: name })
+  hostCall(`Cannot remove ${name}`, () => {
+    for (const entry of readdirSync(held.folder(folder).handle, 'latin1' as BufferEncoding))
+      removeEntry(joinPath(folder, entry), held)
+    removeIfEmpty(folder, held)
+  })
 }
 
-function attributesPath(path: string): string {
-  return diskNode(path, true)?.kind === 'directory' ? `${path}/.` : path
+/** Folders that were taken away were empty. */
+function removeEntry(path: string, held: HeldFolders): void {
+  // With neither there is no telling whose file it is that lies there.
+  if (old !== null && !isThere(old, held) && !isThere(staged, held))
+    throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
+  const isFolder = held.withNode(path, ({ stat }) => stat.isDirectory())
+  if (isFolder) rmdirSync(held.at(path))
+  else unlinkSync(held.at(path))
+}
+
+/** Of a folder that has gone meanwhile, none. */
+function setFolderTime(path: string, mtimeNs: string, held: HeldFolders): void {
+  held.withNode(path, ({ handle, stat }) => {
+    if (stat.isDirectory()) setModifyTime(handle, BigInt(mtimeNs))
+  })
 }
