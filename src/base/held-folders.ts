@@ -15,7 +15,10 @@ import {
   fsyncSync,
   lstatSync,
   openSync,
+  readdirSync,
   readlinkSync,
+  rmdirSync,
+  unlinkSync,
 } from 'node:fs'
 import { constants as system } from 'node:os'
 import { basename, dirname } from 'node:path'
@@ -123,6 +126,22 @@ export class HeldFolders implements Disposable {
         closeSync(fd)
       }
     })
+  }
+
+  /** Removes what is there with all that is in it; nothing there will do. */
+  removeTree(path: string): void {
+    const isFolder = this.withNode(path, ({ stat }) => stat.isDirectory())
+    if (isFolder === undefined) return
+    if (isFolder) for (const name of this.names(path)) this.removeTree(`${path}/${name}`)
+    this.forget(path)
+    this.#call(path, () => (isFolder ? rmdirSync(this.at(path)) : unlinkSync(this.at(path))))
+  }
+
+  /** What a folder holds; nothing where there is none. */
+  names(path: string): string[] {
+    const list = ({ handle, stat }: HeldNode): string[] =>
+      stat.isDirectory() ? readdirSync(handle, 'latin1' as BufferEncoding) : []
+    return this.#call(path, () => this.withNode(path, list) ?? [])
   }
 
   [Symbol.dispose](): void {

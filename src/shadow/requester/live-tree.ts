@@ -4,7 +4,16 @@
 // attributes are read by getfattr(1), and a component whose attributes cannot be read fails.
 
 import { spawnSync } from 'node:child_process'
-import { closeSync, fstatSync, lstatSync, openSync, read, readdirSync, readlinkSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  read,
+  readdirSync,
+  readlinkSync,
+} from 'node:fs'
 import { promisify } from 'node:util'
 import { hasCode, UmbraError } from '../../base/errors.ts'
 import { hostCall, hostError } from '../../image/host-file.ts'
@@ -59,7 +68,7 @@ export class LiveTree implements FileTree {
     const stat = lstat(path)
     // Other kinds carry none that a backup could restore, and opening them may wait.
     if (!stat?.isFile() && !stat?.isDirectory()) return undefined
-    const fd = hostCall(`Cannot open ${path}`, () => openSync(bytesOf(path), 'r'))
+    const fd = hostCall(`Cannot open ${path}`, () => openLive(path))
     try {
       const ask = ['-d', '-m', '-', '-e', 'base64', '--absolute-names', '/proc/self/fd/3']
       const asked = spawnSync('getfattr', ask, {
@@ -78,7 +87,7 @@ export class LiveTree implements FileTree {
   }
 
   open(path: string): FileReader {
-    const fd = hostCall(`Cannot open ${path}`, () => openSync(bytesOf(path), 'r'))
+    const fd = hostCall(`Cannot open ${path}`, () => openLive(path))
     return {
       dataRuns: () => [{ offsetBytes: 0, lengthBytes: fstatSync(fd).size }],
       read: (offsetBytes, lengthBytes, target, targetOffset) =>
@@ -86,6 +95,16 @@ export class LiveTree implements FileTree {
       close: () => closeSync(fd),
     }
   }
+}
+
+/** What was a file or folder a moment ago may be a link by now, or a fifo that would keep us waiting. */
+function openLive(path: string): number {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
+  const fd = openSync(bytesOf(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  const stat = fstatSync(fd)
+  if (stat.isFile() || stat.isDirectory()) return fd
+  closeSync(fd)
+  throw new UmbraError('INVALID_ARGUMENT', `${textOf(path).text} is no file any more`)
 }
 
 /** Lines of `NAME=0sBASE64`; names have their odd characters as octal escapes. */

@@ -5,18 +5,24 @@
 // for an earlier recovery is overruled, since of a setting the last line counts.
 
 import {
-  appendFileSync,
-  chownSync,
-  lstatSync,
-  readdirSync,
+  closeSync,
+  constants,
+  fchownSync,
+  fstatSync,
+  openSync,
   readlinkSync,
-  rmSync,
-  statSync,
   symlinkSync,
-  writeFileSync,
+  unlinkSync,
+  writeSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
+import { HeldFolders } from '../../base/held-folders.ts'
+import { hostCall } from '../../image/host-file.ts'
+import { isAtOrBelow } from '../documents/file-spec.ts'
+import { byteString, joinPath, textOf } from '../requester/file-tree.ts'
+
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants
 
 /** How far to go: to the end of the log, or to a time or a position in it. */
 export type RollForward = { readonly to: 'end' } | { readonly to: 'time' | 'lsn'; readonly point: string }
@@ -41,23 +47,29 @@ export function rollForwardIn(restoreOptions: string | undefined): RollForward |
 
 /** Removes what belonged to the server that was backed up. */
 export function removeLeavings(dataFolder: string): void {
-  rmSync(join(dataFolder, 'postmaster.pid'), { force: true })
-  const slots = join(dataFolder, 'pg_replslot')
+  using held = heldIn(dataFolder)
+  const data = byteString(dataFolder)
+  held.removeTree(joinPath(data, 'postmaster.pid'))
+  const slots = joinPath(data, 'pg_replslot')
   // A slot's folder without its state stops the server.
-  for (const name of namesIn(slots)) rmSync(join(slots, name), { recursive: true, force: true })
+  for (const name of held.names(slots)) held.removeTree(joinPath(slots, name))
 }
 
 /** Links to tablespaces and to the log are led to where those were restored. */
 export function relink(dataFolder: string, restoredTo: (folder: string) => string): void {
-  const spaces = join(dataFolder, 'pg_tblspc')
-  for (const link of [...namesIn(spaces).map((name) => join(spaces, name)), join(dataFolder, 'pg_wal')]) {
-    const stats = lstatSync(link, { throwIfNoEntry: false })
-    if (!stats?.isSymbolicLink()) continue
-    const target = readlinkSync(link)
+  using held = heldIn(dataFolder)
+  const data = byteString(dataFolder)
+  const spaces = joinPath(data, 'pg_tblspc')
+  for (const link of [
+    ...held.names(spaces).map((name) => joinPath(spaces, name)),
+    joinPath(data, 'pg_wal'),
+  ]) {
+    if (!held.withNode(link, ({ stat }) => stat.isSymbolicLink())) continue
+    const target = readlinkSync(held.at(link), 'utf8')
     const moved = restoredTo(target)
     if (moved === target) continue
-    rmSync(link)
-    symlinkSync(moved, link)
+    unlinkSync(held.at(link))
+    symlinkSync(moved, held.at(link))
   }
 }
 
@@ -75,17 +87,38 @@ export function rollForward(dataFolder: string, archiveFolder: string, wish: Rol
   ]
   // Last: once one target is set, the server refuses to be given another, even an empty one.
   if (wish.to !== 'end') lines.push(`recovery_target_${wish.to} = '${quoted(wish.point)}'`)
-  appendFileSync(join(dataFolder, 'postgresql.auto.conf'), `${lines.join('\n')}\n`, { mode: 0o600 })
-  const signal = join(dataFolder, 'recovery.signal')
-  writeFileSync(signal, '', { mode: 0o600 })
-  const { uid, gid } = statSync(dataFolder)
-  for (const path of [signal, join(dataFolder, 'postgresql.auto.conf')]) chownSync(path, uid, gid)
+  using held = heldIn(dataFolder)
+  const data = byteString(dataFolder)
+  writeAs(held, joinPath(data, 'postgresql.auto.conf'), O_APPEND, `${lines.join('\n')}\n`)
+  const signal = joinPath(data, 'recovery.signal')
+  held.removeTree(signal)
+  writeAs(held, signal, O_EXCL, '')
+}
+
+/** The server's folder is its user's, who could put anything there while root works in it. */
+function heldIn(dataFolder: string): HeldFolders {
+  const root = byteString(dataFolder)
+  return new HeldFolders((path) => isAtOrBelow(root, path))
+}
+
+/** Writes a file that belongs to whom its folder belongs. @throws UmbraError INVALID_ARGUMENT: something else is there */
+function writeAs(held: HeldFolders, path: string, how: number, text: string): void {
+  const name = textOf(path).text
+  hostCall(`Cannot write ${name}`, () => {
+    const { uid, gid } = held.folder(dirname(path)).stat
+    const fd = openSync(held.at(path), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | how, 0o600)
+    try {
+      const stat = fstatSync(fd)
+      if (!stat.isFile() || stat.nlink !== 1)
+        throw new UmbraError('INVALID_ARGUMENT', `${name} is no file of its own`, { path: name })
+      writeSync(fd, text)
+      fchownSync(fd, Number(uid), Number(gid))
+    } finally {
+      closeSync(fd)
+    }
+  })
 }
 
 function quoted(text: string): string {
   return text.replaceAll("'", "''")
-}
-
-function namesIn(folder: string): string[] {
-  return lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() ? readdirSync(folder) : []
 }

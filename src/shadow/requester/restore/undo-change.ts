@@ -142,9 +142,6 @@ function removeStaging(folder: string, held: HeldFolders): void {
 
 /** Folders that were taken away were empty. */
 function removeEntry(path: string, held: HeldFolders): void {
-  // With neither there is no telling whose file it is that lies there.
-  if (old !== null && !isThere(old, held) && !isThere(staged, held))
-    throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
   const isFolder = held.withNode(path, ({ stat }) => stat.isDirectory())
   if (isFolder) rmdirSync(held.at(path))
   else unlinkSync(held.at(path))
