@@ -127,33 +127,50 @@ export function findRecord(bytes: Uint8Array, name: string): number {
 }
 
 function matches(bytes: Uint8Array, at: number, name: string): boolean {
-  if (read32(bytes, at) === 0) return false
+  if (isUnused(bytes, at)) return false
   for (let i = name.length - 1; i > 0; i--) {
     if (bytes[at + RECORD_HEADER_BYTES + i] !== name.charCodeAt(i)) return false
   }
   return true
 }
 
-/** @returns offset of a record with room for one more of `sizeBytes` (unused, or with slack), or -1 */
-export function findRoom(bytes: Uint8Array, sizeBytes: number): number {
-  for (let at = 0; at < RECORDS_END; ) {
+/**
+ * @param from where a record starts: those before it are not looked at
+ * @returns offset of a record with room for one more of `sizeBytes` (unused, or with slack), or -1
+ */
+export function findRoom(bytes: Uint8Array, sizeBytes: number, from = 0): number {
+  for (let at = from; at < RECORDS_END; ) {
     const length = (bytes[at + 4] as number) | ((bytes[at + 5] as number) << 8)
-    if (length >= sizeBytes && length - usedBytes(bytes, at) >= sizeBytes) return at
+    if (length >= sizeBytes) {
+      const slack = length - recordSize(bytes[at + 6] as number)
+      if (slack >= sizeBytes || isUnused(bytes, at)) return at
+    }
     at += length
   }
   return -1
 }
 
-function usedBytes(bytes: Uint8Array, at: number): number {
-  return read32(bytes, at) === 0 ? 0 : recordSize(bytes[at + 6] as number)
+function isUnused(bytes: Uint8Array, at: number): boolean {
+  return bytes[at] === 0 && bytes[at + 1] === 0 && bytes[at + 2] === 0 && bytes[at + 3] === 0
 }
 
-/** Puts a record into the room that findRoom() found at `at`. */
-export function addRecord(bytes: Uint8Array, at: number, ino: number, name: string, fileType: number): void {
+function usedBytes(bytes: Uint8Array, at: number): number {
+  return isUnused(bytes, at) ? 0 : recordSize(bytes[at + 6] as number)
+}
+
+/** Puts a record into the room that findRoom() found at `at`. @returns where it starts */
+export function addRecord(
+  bytes: Uint8Array,
+  at: number,
+  ino: number,
+  name: string,
+  fileType: number,
+): number {
   const used = usedBytes(bytes, at)
   const length = recordLength(bytes, at)
   if (used > 0) write16(bytes, at + 4, used)
   writeRecord(bytes, at + used, length - used, ino, name, fileType)
+  return at + used
 }
 
 export function writeRecord(
@@ -174,7 +191,10 @@ export function writeRecord(
 /** Makes the record's space part of the one before it, or marks it unused if it is the first. */
 export function removeRecord(bytes: Uint8Array, at: number): void {
   let before = -1
-  for (let walk = 0; walk < at; walk += recordLength(bytes, walk)) before = walk
+  for (let walk = 0; walk < at; ) {
+    before = walk
+    walk += (bytes[walk + 4] as number) | ((bytes[walk + 5] as number) << 8)
+  }
   const length = recordLength(bytes, at)
   if (before < 0) {
     write32(bytes, at, 0)

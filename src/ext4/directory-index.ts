@@ -11,6 +11,8 @@ import { checkNode, checkRoot, NODE_ENTRIES_AT, ROOT_ENTRIES_AT, sealIndexBlock 
 
 const NAME_LIMIT = 1_000_000
 const DIRECTORY_LIMIT = 20_000
+/** Blocks of one directory whose last insertion is remembered; past this the memory starts anew. */
+const ROOMS_MAX = 16_384
 
 export class DirectoryIndex {
   readonly ino: number
@@ -26,6 +28,8 @@ export class DirectoryIndex {
   searchCount = 0
   /** Goes up with every change of the directory, for what is derived from it. */
   changeCount = 0
+  /** Block -> where the record inserted there last starts: room is looked for from there on first. */
+  readonly #rooms = new Map<number, number>()
 
   constructor(ino: number, seed: number) {
     this.ino = ino
@@ -35,6 +39,27 @@ export class DirectoryIndex {
     this.verifyLeaf = (bytes) => checkDirectoryBlock(bytes, seed, ino)
     this.verifyRoot = (bytes) => checkRoot(bytes, seed, ino)
     this.verifyNode = (bytes) => checkNode(bytes, seed, ino)
+  }
+
+  /** Where a record of the block starts, at or after which there may be room. */
+  roomFrom(blockIndex: number): number {
+    return this.#rooms.get(blockIndex) ?? 0
+  }
+
+  /** A record was put into the block at `at`. */
+  noteInsertion(blockIndex: number, at: number): void {
+    if (this.#rooms.size >= ROOMS_MAX) this.#rooms.clear()
+    this.#rooms.set(blockIndex, at)
+  }
+
+  /** A record of the block is gone: others may start elsewhere than before. */
+  noteRemoval(blockIndex: number): void {
+    this.#rooms.delete(blockIndex)
+  }
+
+  /** Records moved between blocks. */
+  noteMoves(): void {
+    this.#rooms.clear()
   }
 }
 

@@ -94,10 +94,11 @@ export class Directories {
     const blockCount = directory.sizeBytes / BLOCK_SIZE_BYTES
     for (let fileBlock = 0; fileBlock < blockCount; fileBlock++) {
       const block = this.tree.leaf(directory, index, fileBlock)
-      const at = findRoom(block.bytes, sizeBytes)
+      const at = roomIn(block, index, sizeBytes)
       if (at >= 0) return { block, at }
     }
     index.changeCount++
+    index.noteMoves()
     if (blockCount === 1 && this.#core.hasDirectoryIndex) {
       const first = this.tree.leaf(directory, index, 0)
       checkDots(first.bytes, directory.ino)
@@ -112,7 +113,8 @@ export class Directories {
   /** Writes a record into the place that reserve() gave for this name. */
   insert(directory: Inode, place: Place, name: string, ino: number, fileType: number): void {
     const index = this.indexOf(directory)
-    addRecord(place.block.bytes, place.at, ino, name, fileType)
+    const at = addRecord(place.block.bytes, place.at, ino, name, fileType)
+    index.noteInsertion(place.block.blockIndex, at)
     this.#core.markDirty(place.block, index.sealLeaf)
     index.changeCount++
     this.#indexes.set(index, name, ino)
@@ -123,6 +125,7 @@ export class Directories {
     const index = this.indexOf(directory)
     const place = this.#existing(directory, name)
     removeRecord(place.block.bytes, place.at)
+    index.noteRemoval(place.block.blockIndex)
     this.#core.markDirty(place.block, index.sealLeaf)
     index.changeCount++
     this.#indexes.delete(index, name)
@@ -210,9 +213,10 @@ export class Directories {
     const root = this.tree.root(directory, index)
     const { major } = this.tree.hash(name, rootHashVersion(root.bytes))
     let block = this.tree.leafAt(directory, index, this.tree.probe(directory, index, major))
-    let at = findRoom(block.bytes, sizeBytes)
+    let at = roomIn(block, index, sizeBytes)
     if (at < 0) {
       index.changeCount++
+      index.noteMoves()
       this.tree.splitLeaf(directory, index, major)
       block = this.tree.leafAt(directory, index, this.tree.probe(directory, index, major))
       at = findRoom(block.bytes, sizeBytes)
@@ -251,6 +255,13 @@ export class Directories {
     if (this.#indexes.fits(names.size)) this.#indexes.adopt(index, names)
     else index.searchCount = Number.NEGATIVE_INFINITY
   }
+}
+
+/** @returns offset of a record with room, or -1: nowhere in the block */
+function roomIn(block: MetadataBlock, index: DirectoryIndex, sizeBytes: number): number {
+  const from = index.roomFrom(block.blockIndex)
+  const at = findRoom(block.bytes, sizeBytes, from)
+  return at < 0 && from > 0 ? findRoom(block.bytes, sizeBytes) : at
 }
 
 export function isIndexed(directory: Inode): boolean {

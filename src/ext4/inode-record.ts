@@ -12,28 +12,43 @@ import { INODE_FLAG, type Inode, type Time } from './inode.ts'
 
 const SEC_MIN = -(2 ** 31)
 const SEC_MAX = 2 ** 34 - 2 ** 31 - 1
-const ZEROS = new Uint8Array(4)
+/** What records without attributes share: see Inode.xattrArea. */
+let emptyArea = new Uint8Array(0)
 
-function recordChecksum(seed: number, b: Uint8Array, at: number, sizeBytes: number): number {
-  let crc = crc32c(seed, b, at, INODE.CHECKSUM)
-  crc = crc32c(crc, ZEROS, 0, 2)
-  const afterLow = INODE.CHECKSUM + 2
-  if (read16(b, at + INODE.EXTRA_ISIZE) < 4)
-    return crc32c(crc, b, at + afterLow, sizeBytes - afterLow) & 0xffff
-  crc = crc32c(crc, b, at + afterLow, INODE.CHECKSUM_HIGH - afterLow)
-  crc = crc32c(crc, ZEROS, 0, 2)
-  return crc32c(crc, b, at + INODE.CHECKSUM_HIGH + 2, sizeBytes - INODE.CHECKSUM_HIGH - 2)
+/** Of a record whose checksum fields are zero. */
+function checksumOfCleared(seed: number, b: Uint8Array, at: number, sizeBytes: number): number {
+  const crc = crc32c(seed, b, at, sizeBytes)
+  return hasHighChecksum(b, at) ? crc : crc & 0xffff
+}
+
+function hasHighChecksum(b: Uint8Array, at: number): boolean {
+  return read16(b, at + INODE.EXTRA_ISIZE) >= 4
 }
 
 function storedChecksum(b: Uint8Array, at: number): number {
-  const high = read16(b, at + INODE.EXTRA_ISIZE) < 4 ? 0 : read16(b, at + INODE.CHECKSUM_HIGH)
+  const high = hasHighChecksum(b, at) ? read16(b, at + INODE.CHECKSUM_HIGH) : 0
   return high * 0x10000 + read16(b, at + INODE.CHECKSUM)
 }
 
-function storeChecksum(seed: number, b: Uint8Array, at: number, sizeBytes: number): void {
-  const crc = recordChecksum(seed, b, at, sizeBytes)
+function writeChecksum(b: Uint8Array, at: number, crc: number): void {
   write16(b, at + INODE.CHECKSUM, crc)
-  if (read16(b, at + INODE.EXTRA_ISIZE) >= 4) write16(b, at + INODE.CHECKSUM_HIGH, crc >>> 16)
+  if (hasHighChecksum(b, at)) write16(b, at + INODE.CHECKSUM_HIGH, crc >>> 16)
+}
+
+/** In one call, because a call costs more than the bytes: the fields are zero meanwhile. */
+function storeChecksum(seed: number, b: Uint8Array, at: number, sizeBytes: number): number {
+  writeChecksum(b, at, 0)
+  const crc = checksumOfCleared(seed, b, at, sizeBytes)
+  writeChecksum(b, at, crc)
+  return crc
+}
+
+/** @returns the checksum that the record should have; the record is as before */
+function recordChecksum(seed: number, b: Uint8Array, at: number, sizeBytes: number): number {
+  const stored = storedChecksum(b, at)
+  const computed = storeChecksum(seed, b, at, sizeBytes)
+  if (computed !== stored) writeChecksum(b, at, stored)
+  return computed
 }
 
 /** Seconds from the signed low word and the two epoch bits. */
@@ -110,7 +125,14 @@ export function decodeInodeFields(inode: Inode, b: Uint8Array, at: number, sizeB
     (extra >= 28 ? (read32(b, at + INODE.VERSION_HIGH) & 0x1fffff) * 2 ** 32 : 0)
   inode.projectId = extra >= 32 ? read32(b, at + INODE.PROJECT_ID) : 0
   inode.extraIsize = extra
-  inode.xattrArea = b.slice(at + INODE_BASE_SIZE_BYTES + extra, at + sizeBytes)
+  inode.xattrArea = decodeXattrArea(b, at + INODE_BASE_SIZE_BYTES + extra, at + sizeBytes)
+}
+
+/** A copy, or the one that all share who have none: the larger part of a million inodes in memory. */
+function decodeXattrArea(b: Uint8Array, from: number, end: number): Uint8Array {
+  for (let at = from; at < end; at++) if (b[at] !== 0) return b.slice(from, end)
+  if (emptyArea.length !== end - from) emptyArea = new Uint8Array(end - from)
+  return emptyArea
 }
 
 export function encodeInode(inode: Inode, b: Uint8Array, at: number, sizeBytes: number, seed: number): void {

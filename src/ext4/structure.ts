@@ -94,7 +94,7 @@ export class Ext4Structure implements Ext4Core {
   readonly #run: MappedRun = { fileBlock: 0, blockCount: 0, deviceBlock: 0, unwritten: false }
   /** What every new inode begins with. */
   readonly #emptyXattrArea: Uint8Array
-  readonly #seedScratch = new Uint8Array(4)
+  readonly #seedScratch = new Uint8Array(8)
   readonly #generationPool = new Uint8Array(GENERATION_POOL_BYTES)
   #generationAt = GENERATION_POOL_BYTES
 
@@ -227,9 +227,8 @@ export class Ext4Structure implements Ext4Core {
   }
   #seed(ino: number, generation: number): number {
     write32(this.#seedScratch, 0, ino)
-    const crc = crc32c(this.checksumSeed, this.#seedScratch, 0, 4)
-    write32(this.#seedScratch, 0, generation)
-    return crc32c(crc, this.#seedScratch, 0, 4)
+    write32(this.#seedScratch, 4, generation)
+    return crc32c(this.checksumSeed, this.#seedScratch, 0, 8)
   }
 
   inode(ino: number): Inode {

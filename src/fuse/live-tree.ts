@@ -28,7 +28,6 @@ import { ReadOnlyTree, type TreePlace } from './read-only-tree.ts'
 import type { SpaceLimit } from './space-limit.ts'
 
 const CAPABILITY = 'security.capability'
-const DEFAULT_ACL = 'system.posix_acl_default'
 const S_ISGID = 0o2000
 /** Inodes remembered as free of capabilities; past this the memory starts anew. */
 const CAPABILITY_FREE_MAX = 65536
@@ -123,8 +122,7 @@ export class LiveTree extends ReadOnlyTree {
     out: Attributes,
   ): void {
     const directory = this.#parentForEntry(parent)
-    const masked = this.#masked(directory, mode, caller)
-    this.#made(this.fileSystem.makeNode(directory, name, masked, deviceNumber, caller), out)
+    this.#made(this.fileSystem.makeNode(directory, name, mode, deviceNumber, caller), out)
   }
 
   override mkdir(
@@ -135,8 +133,7 @@ export class LiveTree extends ReadOnlyTree {
     out: Attributes,
   ): undefined | Promise<Attributes> {
     const directory = this.#parentForEntry(parent)
-    const masked = this.#masked(directory, mode, caller)
-    this.#made(this.fileSystem.makeDirectory(directory, name, masked, caller), out)
+    this.#made(this.fileSystem.makeDirectory(directory, name, mode, caller), out)
     return undefined
   }
 
@@ -190,8 +187,7 @@ export class LiveTree extends ReadOnlyTree {
     out: Attributes,
   ): void {
     const directory = this.#parentForEntry(parent)
-    const masked = (this.#masked(directory, mode, caller) & ~S_IFMT) | S_IFREG
-    const inode = this.fileSystem.makeNode(directory, name, masked, 0, caller)
+    const inode = this.fileSystem.makeNode(directory, name, (mode & ~S_IFMT) | S_IFREG, 0, caller)
     this.#made(inode, out)
     this.#opened(inode, flags)
   }
@@ -199,8 +195,7 @@ export class LiveTree extends ReadOnlyTree {
   override tmpfile(parent: number, mode: number, flags: number, caller: Requester, out: Attributes): void {
     const fileSystem = this.#writable()
     const directory = this.directory(parent)
-    const masked = (this.#masked(directory, mode, caller) & ~S_IFMT) | S_IFREG
-    const inode = fileSystem.makeTemporary(directory, masked, caller)
+    const inode = fileSystem.makeTemporary(directory, (mode & ~S_IFMT) | S_IFREG, caller)
     this.#made(inode, out)
     this.#opened(inode, flags)
   }
@@ -217,13 +212,6 @@ export class LiveTree extends ReadOnlyTree {
     const directory = this.directory(parent)
     allowRemoval(directory, fileSystem.lookup(directory, name))
     return directory
-  }
-
-  /** With DONT_MASK the umask is ours to apply: not where a default ACL takes its place (acl(5)). */
-  #masked(directory: Inode, mode: number, caller: Requester): number {
-    if (caller.umask === 0) return mode
-    if (this.fileSystem.getXattr(directory, DEFAULT_ACL) !== undefined) return mode
-    return mode & ~caller.umask
   }
 
   #made(inode: Inode, out: Attributes): void {

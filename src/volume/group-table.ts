@@ -34,6 +34,8 @@ export class GroupTable {
   readonly #freeCounts = new Uint16Array(GROUPS_MAX)
   readonly #flags = new Uint8Array(GROUPS_MAX)
   readonly #dirty = new Set<number>()
+  readonly #block = new Uint8Array(BLOCK_SIZE_BYTES)
+  readonly #view = new DataView(this.#block.buffer)
   #tables: TablePointer[]
   #groupCount: number
 
@@ -94,26 +96,28 @@ export class GroupTable {
 
   /** Writes changed table blocks to their other homes. @throws UmbraError IO_FAILED */
   writeChanged(): void {
+    const block = this.#block
     for (const table of this.#dirty) {
-      const block = new Uint8Array(BLOCK_SIZE_BYTES)
-      const first = table * GROUPS_PER_TABLE
-      const end = Math.min(this.#groupCount, first + GROUPS_PER_TABLE)
-      for (let group = first; group < end; group++) {
-        GROUP_RECORD.encode(
-          {
-            checksum: this.checksum(group),
-            freeCount: this.freeCount(group),
-            flags: this.#flags[group] as number,
-          },
-          block,
-          (group - first) * GROUP_RECORD.sizeBytes,
-        )
-      }
+      this.#encode(table)
       const home = 1 - (this.#tables[table] as TablePointer).home
       this.#storage.write(tableHome(table, home) * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, block, 0)
       this.#tables[table] = { checksum: blockChecksum(block), home }
     }
     this.#dirty.clear()
+  }
+
+  /** Fills #block with a table's records. */
+  #encode(table: number): void {
+    const { checksum, freeCount, flags } = GROUP_RECORD.fields
+    const view = this.#view
+    const first = table * GROUPS_PER_TABLE
+    const end = Math.min(this.#groupCount, first + GROUPS_PER_TABLE)
+    this.#block.fill(0)
+    for (let group = first, at = 0; group < end; group++, at += GROUP_RECORD.sizeBytes) {
+      view.setUint32(at + checksum.offsetBytes, this.#checksums[group] as number, true)
+      view.setUint16(at + freeCount.offsetBytes, this.#freeCounts[group] as number, true)
+      view.setUint16(at + flags.offsetBytes, this.#flags[group] as number, true)
+    }
   }
 
   #load(table: number): void {

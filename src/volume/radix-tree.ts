@@ -234,6 +234,8 @@ export class RadixTree implements LeafSource {
       return { physicalBlock, words }
     }
     const copy = { physicalBlock: this.#store.allocate(), words: words.slice() }
+    // Born in this epoch it is in no snapshot: nobody will ask for it again, and it need not grow old.
+    if (birth === this.#owner.epoch) this.#store.cache.remove(physicalBlock)
     this.#owner.dropped(physicalBlock, birth, ENTRY_NODE)
     this.#owner.addedNode()
     return copy

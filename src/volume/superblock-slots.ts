@@ -103,9 +103,12 @@ export function mendCopies(storage: BlockStorage, chosen: ChosenSuperblock): Bad
   return mended
 }
 
+/** A commit's superblock, encoded: no storage keeps what it was given. */
+const scratch = new Uint8Array(BLOCK_SIZE_BYTES)
+
 /** Writes both copies of the superblock's slot. */
 export function writeSuperblock(storage: BlockStorage, superblock: Superblock): void {
-  const block = encodeSuperblock(superblock)
+  const block = encodeSuperblock(superblock, scratch)
   for (const home of SUPERBLOCK_HOMES[superblock.transaction % 2] ?? []) {
     storage.write(home * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, block, 0)
   }

@@ -150,12 +150,16 @@ export function decodeRoot(bytes: Uint8Array, offsetBytes: number, what: string)
   return root
 }
 
-export function encodeSuperblock(value: Superblock): Uint8Array {
-  const tables = new Uint8Array(TABLES_MAX * TABLE_ENTRY.sizeBytes)
+const scratchTables = new Uint8Array(TABLES_MAX * TABLE_ENTRY.sizeBytes)
+const textEncoder = new TextEncoder()
+
+/** @param target 4096 bytes to be filled; new ones unless given */
+export function encodeSuperblock(value: Superblock, target?: Uint8Array): Uint8Array {
+  const tables = scratchTables.fill(0)
   for (const [i, table] of value.tables.entries()) {
     TABLE_ENTRY.encode({ checksum: table.checksum, flags: table.home }, tables, i * TABLE_ENTRY.sizeBytes)
   }
-  const block = SUPERBLOCK.encode({
+  const fields = {
     magic: VOLUME_MAGIC,
     version: FORMAT_VERSION,
     incompatibleFeatures: value.incompatibleFeatures,
@@ -181,12 +185,13 @@ export function encodeSuperblock(value: Superblock): Uint8Array {
     tableCount: value.tables.length,
     toFreeCount: value.toFree.blockCount,
     liveBlocks: value.liveBlocks,
-    label: new TextEncoder().encode(value.label),
+    label: textEncoder.encode(value.label),
     ...encodePolicy(value.policy),
     tables,
     checksum: 0,
-  })
-  new DataView(block.buffer).setUint32(CHECKSUM_OFFSET, superblockChecksum(block), true)
+  }
+  const block = SUPERBLOCK.encode(fields, target)
+  viewOf(block).setUint32(CHECKSUM_OFFSET, superblockChecksum(block), true)
   return block
 }
 

@@ -128,7 +128,13 @@ export class MemoryFileSystem implements FileSystem {
 
   #fresh(parent: Inode, name: string, mode: number, caller: Caller): Node {
     if (this.#node(parent).entries.has(name)) throw fail('EEXIST')
-    return this.#add(this.#nextIno++, mode, caller.uid, caller.gid, parent.ino)
+    return this.#add(this.#nextIno++, this.#masked(parent, mode, caller), caller.uid, caller.gid, parent.ino)
+  }
+
+  /** The umask, unless a default ACL takes its place. */
+  #masked(parent: Inode, mode: number, caller: Caller): number {
+    const hasDefaults = this.getXattr(parent, 'system.posix_acl_default') !== undefined
+    return hasDefaults ? mode : mode & ~(caller.umask ?? 0)
   }
 
   makeNode(parent: Inode, name: string, mode: number, deviceNumber: number, caller: Caller): Inode {
@@ -152,7 +158,8 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   makeTemporary(parent: Inode, mode: number, caller: Caller): Inode {
-    const node = this.#add(this.#nextIno++, (mode & 0o7777) | S_IFREG, caller.uid, caller.gid, parent.ino)
+    const masked = this.#masked(parent, mode & 0o7777, caller) | S_IFREG
+    const node = this.#add(this.#nextIno++, masked, caller.uid, caller.gid, parent.ino)
     node.inode.linkCount = 0
     return node.inode
   }
