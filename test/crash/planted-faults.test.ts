@@ -20,7 +20,7 @@ const HOMES = SUPERBLOCK_HOMES.flat().map((block) => block * 4096)
 
 /** Anything that a crash may not leave; what only the model itself could get wrong is not in it. */
 const DAMAGE =
-  /promised operation|^check after|damaged|none of their versions| is .*, not |names are|differ|is no block|from after|e2fsck of|do not make/
+  /promised operation|^check after|damaged|none of their versions| is .*, not |names are|differ|is no block|from after|e2fsck of|do not make|checksum is/
 
 interface Fault {
   /** What the judge must say of it: not just anything. */
