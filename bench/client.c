@@ -6,6 +6,7 @@
  *   client randruns FILE MIB COUNT   (writes of 64 KiB)
  *   client directread FILE MIB COUNT | directwrite FILE MIB COUNT | append FILE COUNT
  *   client create DIR COUNT | stat DIR COUNT | list DIR | unlink DIR COUNT
+ *   client deep DIR COUNT            (directories in one another, a file in each)
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -113,6 +114,17 @@ static double names(const char *operation, const char *dir, long count)
 	return now() - start;
 }
 
+static double deep(const char *dir, long count)
+{
+	double start = now();
+	if (chdir(dir)) die(dir);
+	for (long i = 0; i < count; i++) {
+		close(open_or_die("file", O_WRONLY | O_CREAT | O_EXCL));
+		if (mkdir("d", 0755) || chdir("d")) die("deep");
+	}
+	return now() - start;
+}
+
 static double list(const char *dir)
 {
 	double start = now();
@@ -143,6 +155,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(operation, "directwrite")) seconds = random_access(path, a, b, 1, 1, PAGE);
 	else if (!strcmp(operation, "append")) seconds = append(path, a);
 	else if (!strcmp(operation, "list")) seconds = list(path);
+	else if (!strcmp(operation, "deep")) seconds = deep(path, a);
 	else seconds = names(operation, path, a);
 	printf("%.9f\n", seconds);
 	return 0;
