@@ -98,6 +98,14 @@ const RULES = [
   '8 threads make, rename, write and remove in one folder',
   'EFBIG: a buffered write past 16 TiB is refused at once',
   'EFBIG: a write that begins below 16 TiB is cut there',
+  'fsync and fdatasync: *',
+  'O_SYNC, O_DSYNC and O_DIRECT together, appending and past the end',
+  'mmap: shared and private of one file at once; *',
+  'mmap: of a file that grows: *',
+  'flock: a *',
+  'OFD locks: *',
+  'locks: ranges to the last byte, *',
+  'locks: kept over rename and unlink, *',
 ]
 
 export const FUSE_NATIVE_OTHERS: readonly Difference[] = RULES.map((rule) => ({ rule, reason: REASON }))
