@@ -3,4 +3,7 @@
 
 import { configure } from 'brittle'
 
-configure({ timeout: 170_000 })
+/** A little less than the file's deadline, so that it is told which test took so long. */
+const timeoutMs = Number(process.env['UMBRA_TEST_TIMEOUT_MS'] ?? 170_000)
+
+configure({ timeout: timeoutMs })

@@ -96,6 +96,7 @@ async function runFile(file, options, endMs) {
   const env = { ...process.env, NODE_NO_WARNINGS: '1', [MARK]: mark }
   // A coordinator waits three minutes for more to do; a test's may not outlive its file.
   env.UMBRA_COORDINATOR_IDLE_MS ??= '2000'
+  env.UMBRA_TEST_TIMEOUT_MS = String(Math.max(10_000, deadlineMs - 10_000))
   if (options.long) env.UMBRA_LONG = '1'
   const child = spawn(process.execPath, ['--import', TYPESCRIPT, '--import', PATIENCE, file.path], {
     cwd: ROOT,
