@@ -5,7 +5,7 @@
 // Always true: all that is compared stands in the record of attributes-record.py; planted faults in the
 // image show that a difference in any of it is found, by debugfs and through the kernel.
 
-// deadline 300
+// deadline 600
 
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -30,9 +30,9 @@ import {
 
 const NEEDS = {
   ...requires('root', '/dev/fuse', 'e2fsck', 'debugfs', 'getfacl', 'lsattr', 'python3', '/dev/loop-control'),
-  timeout: 290_000,
+  timeout: 580_000,
 }
-const CHANGES = isLong ? 3000 : 500
+const CHANGES = isLong ? 3000 : 300
 const TOOL_TIMEOUT_MS = 120_000
 /** What tools say of the whole tree, in a record, beside its paths. */
 const TEXTS = ['getfacl', 'lsattr']
