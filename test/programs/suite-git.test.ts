@@ -32,6 +32,7 @@ test('git is built on the mount and its own checks pass', {
     checks: await scripts(source as string),
     command: 'cd t && "./$1" --no-color',
     parse: (_check, result) => parseTap(result),
+    users: ['root', 'nobody'],
     atLeast: 1000,
   })
 })

@@ -26,6 +26,7 @@ test('tar is built on the mount and its own checks pass', {
     checks: ['all'],
     command: 'cd tests && sh ./testsuite AUTOTEST_PATH=../src',
     parse: (_check, { stdout }) => parseAutotest(stdout),
+    users: ['root', 'nobody'],
     atLeast: 150,
   })
 })
