@@ -35,6 +35,10 @@
 // So many spins in vain, and only every SPIN_RETRY_INTERVALth opportunity is still tried.
 #define SPIN_MISSES_ALLOWED 16u
 #define SPIN_RETRY_INTERVAL 16u
+// A yield that took longer gave the processor to others who want it as well: whoever yields goes behind
+// them all, while one that sleeps is woken ahead of them. So there is no spinning for a while.
+#define CONTENDED_YIELD_NS 500000u
+#define CONTENDED_PAUSE_NS 100000000u
 
 typedef struct fuse_channel {
   addon_state_t *state;
@@ -60,6 +64,7 @@ typedef struct fuse_channel {
   uint64_t spin_ns;
   uint64_t spin_until_ns;
   uint32_t spin_misses;
+  uint64_t contended_until_ns;
 } fuse_channel_t;
 
 static uint64_t now_ns(void) {
@@ -97,7 +102,10 @@ static uint32_t fill_slots(fuse_channel_t *channel, uint64_t deadline_ns, int *f
       if (n >= LARGE_REQUEST_BYTES) break;
     } else if (n == -EAGAIN) {
       if (count > 0 || !may_spin(channel, deadline_ns)) break;
+      uint64_t before = now_ns();
       sched_yield();
+      uint64_t after = now_ns();
+      if (after - before > CONTENDED_YIELD_NS) channel->contended_until_ns = after + CONTENDED_PAUSE_NS;
     } else {
       *failure = (int)n;
       break;
@@ -117,7 +125,7 @@ static void deliver(fuse_channel_t *channel, int64_t count_or_errno) {
 // Opens a new window for spinning, if spinning pays; false when it does not.
 static bool open_spin_window(fuse_channel_t *channel, uint64_t now) {
   channel->spin_until_ns = 0;
-  if (channel->spin_ns == 0) return false;
+  if (channel->spin_ns == 0 || now < channel->contended_until_ns) return false;
   if (channel->spin_misses >= SPIN_MISSES_ALLOWED) {
     channel->spin_misses++;
     if (channel->spin_misses % SPIN_RETRY_INTERVAL != 0) return false;
