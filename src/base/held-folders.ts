@@ -3,7 +3,8 @@
 // elsewhere by now.
 //
 // Always true: symbolic links are followed only where the caller says so (above the tree that it works
-// in), and there only those of root, of this user, or of the owner of what they lead to; a folder that is
+// in), and there only those that nobody but root and this user could have put there, and those that belong
+// to the owner of what they lead to; a folder that is
 // open stays the one that it is, whatever is done to its names; paths are byte strings (one char a byte),
 // absolute and without `.` and `..`.
 
@@ -232,19 +233,27 @@ function followed(parent: number, entry: Buffer, linkCount: number): number {
       closeSync(fd)
       fd = next
     }
-    const owner = link.uid
-    const isTrusted = owner === 0n || owner === BigInt(process.geteuid?.() ?? 0)
     const isSame = identityOf(link) === identityOf(again) && link.ctimeNs === again.ctimeNs
-    if (!isSame || (!isTrusted && owner !== fstatSync(fd, { bigint: true }).uid))
+    if (!isSame || !mayLead(link, fstatSync(parent, { bigint: true }), fstatSync(fd, { bigint: true })))
       throw new UmbraError(
         'EACCES',
-        `A link of user ${owner} leads to ${textOf(target)}, which is somebody else's: it is not followed`,
+        `A link to ${textOf(target)} could have been put there by somebody to whom that does not belong: it is not followed`,
       )
     return fd
   } catch (error) {
     closeSync(fd)
     throw error
   }
+}
+
+/** A link that root made is still not trusted where others may have moved it to. */
+function mayLead(link: BigIntStats, folder: BigIntStats, target: BigIntStats): boolean {
+  if (!isTrusted(link)) return link.uid === target.uid
+  return isTrusted(folder) && ((folder.mode & 0o022n) === 0n || (folder.mode & 0o1000n) !== 0n)
+}
+
+function isTrusted({ uid }: BigIntStats): boolean {
+  return uid === 0n || uid === BigInt(process.geteuid?.() ?? 0)
 }
 
 function entryOf(folder: number, name: string, mayBeParent = false): Buffer {

@@ -3,6 +3,8 @@
 //
 // Always true: the swaps are made exactly between two steps of the change, so each run is the same.
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
@@ -212,10 +214,57 @@ test('a root that is a link of another user to what is not his is refused', NEED
   change.folder(lab.at('target'), FOLDER)
   await t.exception(change.apply(), /not followed/)
   t.is(victimRecord(lab), before)
-  // The machine's own link is followed.
+  // Nor one of root's that he may have moved there.
   await run('chown', ['-h', '0:0', lab.at('target')])
+  chmodSync(lab.folder, 0o777)
+  const moved = new TreeChange({ title: 'x', journalFolder: lab.at('journals'), roots: [lab.at('target')] })
+  moved.folder(lab.at('target'), FOLDER)
+  await t.exception(moved.apply(), /not followed/)
+  t.is(victimRecord(lab), before)
+  // The machine's own link is followed.
+  chmodSync(lab.folder, 0o755)
   const other = new TreeChange({ title: 'x', journalFolder: lab.at('journals'), roots: [lab.at('target')] })
   other.folder(lab.at('target'), FOLDER)
   await other.apply()
   t.is(lstatSync(lab.at('victim')).uid, USER)
+})
+
+const SWAPPER = `
+import os, random, sys, time
+sub, away, victim = sys.argv[1:]
+print("swapping", flush=True)
+while True:
+    try:
+        os.rename(sub, away)
+        os.symlink(victim, sub)
+        time.sleep(random.random() * 0.002)
+        os.unlink(sub)
+        os.rename(away, sub)
+        time.sleep(random.random() * 0.04)
+    except OSError:
+        if os.path.islink(sub): os.unlink(sub)
+        if os.path.isdir(away) and not os.path.lexists(sub): os.rename(away, sub)
+`
+
+test('a process of the user that swaps without end changes nothing outside', NEEDS, async (t) => {
+  const lab = new Lab(t)
+  const before = victimRecord(lab)
+  const args = ['-c', SWAPPER, lab.at('target/sub'), lab.at('target/away'), lab.at('victim')]
+  const swapper = spawn('python3', args, { uid: USER, gid: USER, stdio: ['ignore', 'pipe', 'ignore'] })
+  t.teardown(() => swapper.kill('SIGKILL'))
+  await once(swapper.stdout, 'data')
+  const ends = { done: 0, refused: 0 }
+  for (let round = 0; round < 60; round++) {
+    await lab
+      .change({})
+      .apply()
+      .then(
+        () => ends.done++,
+        () => ends.refused++,
+      )
+    mendAbandoned(lab.at('journals'))
+  }
+  swapper.kill('SIGKILL')
+  t.is(victimRecord(lab), before, 'the victim is as it was')
+  t.comment(`${ends.done} restores done, ${ends.refused} refused`)
 })
