@@ -13,7 +13,7 @@ import { e2fsck } from '../support/e2fsck.ts'
 import { requires } from '../support/requires.ts'
 import { run, until } from '../support/run.ts'
 import { mountVolume, umbra, umbraJson } from '../support/umbra.ts'
-import { exportRaw, type Lab, makeLab } from './lab.ts'
+import { exportRaw, type Lab, makeLab, QUIET } from './lab.ts'
 import { beginSet, makeSet, STEPS, type Step } from './shadow-sets.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'python3'), timeout: 240_000 }
@@ -182,7 +182,7 @@ test('row 20: a persistent shadow survives session, remount and kill -9', NEEDS,
   t.alike(await names(lab.dir), kept)
   process.kill(mounted.pid, 'SIGKILL')
   await umbra(['unmount', lab.dir])
-  mounted = await mountVolume(t, lab.volume, lab.dir)
+  mounted = await mountVolume(t, lab.volume, lab.dir, QUIET)
   t.alike(await names(lab.dir), [name, 'killed-seal'], 'the auto-release one is gone with its daemon')
   writeFileSync(join(lab.dir, 'file'), 'new')
   t.is(readFileSync(join(lab.dir, '.snapshots', name, 'file'), 'utf8'), 'old', 'copy-on-write goes on')

@@ -17,7 +17,7 @@ import { e2fsck } from '../support/e2fsck.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
 import { isMountPoint, mountVolume, UMBRA, umbra, umbraJson } from '../support/umbra.ts'
-import { assertSameTree, exportRaw, type Lab, makeLab, recordTree } from './lab.ts'
+import { assertSameTree, exportRaw, type Lab, makeLab, QUIET, recordTree } from './lab.ts'
 import { makeSet } from './shadow-sets.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'python3'), timeout: 240_000 }
@@ -138,7 +138,7 @@ test('row 26: ids and properties, stable over a restart and the loss of a member
   await mounted.unmount()
   const [unmounted] = await listShadowCopies(lab.volume)
   t.alike(unmounted, { ...first, mountPoint: null, devicePath: null })
-  await mountVolume(t, lab.volume, lab.dir)
+  await mountVolume(t, lab.volume, lab.dir, QUIET)
   t.alike(await listShadowCopies(lab.dir), [first])
 })
 
@@ -175,7 +175,7 @@ test(
     await umbra(['unmount', folder])
     process.kill(mounted.pid, 'SIGKILL')
     await umbra(['unmount', lab.dir])
-    await mountVolume(t, lab.volume, lab.dir)
+    await mountVolume(t, lab.volume, lab.dir, QUIET)
     t.alike(
       (await reexposeSnapshots()).map(({ failure }) => failure),
       [null],
@@ -224,7 +224,7 @@ test(
       child.kill('SIGKILL')
       await umbra(['check', lab.volume])
     }
-    const between = await mountVolume(t, lab.volume, lab.dir)
+    const between = await mountVolume(t, lab.volume, lab.dir, QUIET)
     const now = await recordTree(lab.dir)
     const isWhole = [old, wrecked].some(
       (tree) => tree.size === now.size && [...tree.keys()].every((key) => now.has(key)),
@@ -232,7 +232,7 @@ test(
     t.ok(isWhole, 'one or the other')
     await between.unmount()
     await umbra(['snapshot', 'rollback', lab.volume, set.name])
-    await mountVolume(t, lab.volume, lab.dir)
+    await mountVolume(t, lab.volume, lab.dir, QUIET)
     assertSameTree(t, old, await recordTree(lab.dir), 'the volume is what the shadow is')
   },
 )
@@ -246,7 +246,7 @@ test('a mount waits for a backup of the unmounted volume, and commands find its 
   await umbra(['snapshot', 'create', lab.volume, 'beside'])
   const unmounted = await umbra(['unmount', lab.volume], { check: false })
   t.not(unmounted.code, 0)
-  const mounting = mountVolume(t, lab.volume, lab.dir)
+  const mounting = mountVolume(t, lab.volume, lab.dir, QUIET)
   await sleep(500)
   t.absent(isMountPoint(lab.dir))
   await set.end()

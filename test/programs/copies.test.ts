@@ -96,6 +96,9 @@ async function makeTrees(t: Assertion, roots: readonly [string, string]): Promis
   }
 }
 
+/** rsync 3.5.0 with hard links and another folder to compare with. */
+const GAVE_UP = /rsync error: protocol incompatibility/
+
 test('cp, rsync and tar in every way: as on ext4', NEEDS, async (t) => {
   const stage = await makeStage(t, '4G')
   const control = await makeReference(t, stage.folder, 4 * 2 ** 30)
@@ -109,6 +112,12 @@ test('cp, rsync and tar in every way: as on ext4', NEEDS, async (t) => {
       const lines = `${stdout}${stderr}`.replaceAll(cwd, '').replaceAll(/is [\d.]+ s in/g, 'is N s in')
       const said = lines.split('\n').sort()
       ends.push([code, ...said].join('\n'))
+    }
+    if (ends.every((end) => GAVE_UP.test(end))) {
+      // A fault of rsync's own, at some trees: how far it comes is chance.
+      t.comment(`${script}: rsync gave up on both`)
+      for (const root of roots) await run('rm', ['-rf', join(root, 'copy')], TIMEOUT)
+      continue
     }
     t.is(ends[1], ends[0], `${script}: ends with ${ends[0]?.split('\n')[0]}`)
     const [wanted, found] = [
