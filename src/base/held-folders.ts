@@ -32,7 +32,7 @@ const NODE = O_PATH | constants.O_NOFOLLOW
 const FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 /** Descriptors kept open between two calls. */
 const HELD_MAX = 128
-/** As the kernel's MAXSYMLINKS. */
+/** On the way to one folder; as the kernel's MAXSYMLINKS. */
 const LINKS_MAX = 40
 
 /** What is at a path, held: the handle is a path for system calls that follow links, and stays that node. */
@@ -175,7 +175,9 @@ export class HeldFolders implements Disposable {
     const fd =
       path === '/'
         ? this.#call(path, () => openSync('/', FOLDER))
-        : this.#call(path, () => step(this.#open(dirname(path)), basename(path), this.#mayFollow(path), 0))
+        : this.#call(path, () =>
+            step(this.#open(dirname(path)), basename(path), this.#mayFollow(path), { links: 0 }),
+          )
     this.#held.set(path, fd)
     return fd
   }
@@ -206,30 +208,37 @@ function isNothing({ code }: UmbraError): boolean {
   return code === 'ENOENT' || code === 'NOT_FOUND' || code === 'ENOTDIR' || code === 'ELOOP'
 }
 
-/** The same file as long as this is the same, also after its number was used again. */
-export function identityOf({ dev, ino, birthtimeNs }: BigIntStats): string {
-  return `${dev}:${ino}:${birthtimeNs}`
+/**
+ * The same file as long as this is the same, also after its number was used again. Without the device, whose
+ * number changes from mount to mount.
+ */
+export function identityOf({ ino, birthtimeNs }: BigIntStats): string {
+  return `${ino}:${birthtimeNs}`
+}
+
+/** How many links were followed on the way to one folder, all in all: a few could lead to each other without end. */
+interface Followed {
+  links: number
 }
 
 /** A folder below an open one. */
-function step(parent: number, name: string, mayFollow: boolean, linkCount: number): number {
+function step(parent: number, name: string, mayFollow: boolean, seen: Followed): number {
   const entry = entryOf(parent, name)
-  if (mayFollow && lstatSync(entry).isSymbolicLink()) return followed(parent, entry, linkCount)
+  if (mayFollow && lstatSync(entry).isSymbolicLink()) return followed(parent, entry, seen)
   return openSync(entry, FOLDER)
 }
 
-function followed(parent: number, entry: Buffer, linkCount: number): number {
+function followed(parent: number, entry: Buffer, seen: Followed): number {
   const link = lstatSync(entry, { bigint: true })
   const target = readlinkSync(entry, 'latin1')
   const again = lstatSync(entry, { bigint: true })
-  if (linkCount >= LINKS_MAX)
+  if (++seen.links > LINKS_MAX)
     throw systemError(system.errno.ELOOP, `Too many links on the way to ${textOf(target)}`)
   let fd = openSync(target.startsWith('/') ? '/' : handleOf(parent), FOLDER & ~constants.O_NOFOLLOW)
   try {
     for (const part of target.split('/')) {
       if (part === '' || part === '.') continue
-      const next =
-        part === '..' ? openSync(entryOf(fd, '..', true), FOLDER) : step(fd, part, true, linkCount + 1)
+      const next = part === '..' ? openSync(entryOf(fd, '..', true), FOLDER) : step(fd, part, true, seen)
       closeSync(fd)
       fd = next
     }

@@ -295,6 +295,7 @@ export class HostedVolume {
       mark = this.#marks?.set() ?? null
     } catch (error) {
       for (const lease of leases) lease.release()
+      if (present) await this.#dropTemporary(present)
       throw error
     }
     // Whoever reads looks for the mark after each read, so no block may be reused before it is gone.
@@ -314,7 +315,11 @@ export class HostedVolume {
       })
     }
     const end = async (): Promise<void> => {
-      clearMark()
+      try {
+        clearMark()
+      } catch {
+        // The reader has let go: a mark that the kernel could not take away misleads nobody.
+      }
       for (const lease of leases.splice(0)) lease.release()
       await this.#discardReleased()
       const temporary = present

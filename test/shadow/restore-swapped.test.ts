@@ -20,6 +20,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
+import { HeldFolders } from '../../src/base/held-folders.ts'
 import { Pace } from '../../src/image/pace.ts'
 import type { NodeAttributes } from '../../src/shadow/requester/restore/disk-node.ts'
 import { makeFile, wholeContent } from '../../src/shadow/requester/restore/file-content.ts'
@@ -227,6 +228,16 @@ test('a root that is a link of another user to what is not his is refused', NEED
   other.folder(lab.at('target'), FOLDER)
   await other.apply()
   t.is(lstatSync(lab.at('victim')).uid, USER)
+})
+
+test('links that lead to each other without end are given up soon', NEEDS, async (t) => {
+  const lab = new Lab(t)
+  mkdirSync(lab.at('d0'))
+  // Each doubles the way of the one before.
+  for (let i = 1; i <= 40; i++) symlinkSync(`d${i - 1}/../d${i - 1}`, lab.at(`d${i}`))
+  using held = new HeldFolders(() => true)
+  t.ok(held.at(lab.at('d3/x')))
+  t.exception(() => held.at(lab.at('d40/x')), /links/)
 })
 
 const SWAPPER = `

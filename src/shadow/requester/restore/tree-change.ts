@@ -132,9 +132,9 @@ export class TreeChange {
   /** @returns whether all is as it was */
   #takeBack(plan: ChangePlan, journal: ChangeJournal, phase: Phase): boolean {
     try {
-      rollBack(plan, this.#held, journal, phase)
+      const kept = rollBack(plan, this.#held, journal, phase)
       journal.remove()
-      return true
+      return kept.length === 0
     } catch {
       // The journal stays, and the next run tries again.
       return false

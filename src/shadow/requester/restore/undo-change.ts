@@ -17,16 +17,25 @@ import { setAttributes } from './disk-node.ts'
 
 /**
  * Everything as it was. Before the phase `committing` no step was done, and what lies in a step's place is
- * the user's own. @throws UmbraError what stands in the way; it can be tried again
+ * the user's own.
+ * @returns what others have made of it meanwhile, which is kept, in words
+ * @throws UmbraError what stands in the way; it can be tried again
  */
-export function rollBack(plan: ChangePlan, held: HeldFolders, journal: ChangeJournal, phase: Phase): void {
+export function rollBack(
+  plan: ChangePlan,
+  held: HeldFolders,
+  journal: ChangeJournal,
+  phase: Phase,
+): readonly string[] {
+  const undoing = new Undoing(held, plan.id)
   if (phase === 'committing') {
-    for (const step of [...plan.steps].reverse()) undo(step, held)
+    for (const step of [...plan.steps].reverse()) undoing.undo(step)
     // Without its staged file a step would look as if it were still to be undone.
     journal.note('undone')
   }
   for (const folder of plan.stagingFolders) removeStaging(folder, held)
   for (const { path, mtimeNs } of plan.folderTimes) setFolderTime(path, mtimeNs, held)
+  return undoing.kept
 }
 
 /** Removes what was kept for going back. */
@@ -58,10 +67,11 @@ export function mendAbandoned(journalFolder: string): Mended[] {
     const isComplete = phase === 'committed'
     using held = heldFor(plan.roots)
     try {
+      let kept: readonly string[] = []
       if (isComplete) tidyUp(plan, held)
-      else rollBack(plan, held, journal, phase)
+      else kept = rollBack(plan, held, journal, phase)
       journal.remove()
-      mended.push({ title: plan.title, how: isComplete ? 'tidied up' : 'rolled back' })
+      mended.push({ title: plan.title, how: [isComplete ? 'tidied up' : 'rolled back', ...kept].join('; ') })
     } catch (error) {
       const aside = journal.setAside()
       const reason = error instanceof Error ? error.message : String(error)
@@ -71,41 +81,65 @@ export function mendAbandoned(journalFolder: string): Mended[] {
   return mended
 }
 
-function undo(step: Step, held: HeldFolders): void {
-  hostCall(`Cannot take back ${textOf(step.path).text}`, () => {
-    if (step.kind === 'remove') moveIfThere(step.old, step.path, held)
-    else if (step.kind === 'folder') removeFolder(step.path, held)
-    else if (step.kind === 'put') undoPut(step, held)
-    else undoAttributes(step, held)
-  })
-}
+class Undoing {
+  /** What somebody else has made since, in words. */
+  readonly kept: string[] = []
+  readonly #held: HeldFolders
+  readonly #suffix: string
 
-/**
- * The new file goes back into the staging folder: its being there says that it is not in its place. A folder
- * is not what was put.
- */
-function undoPut({ path, staged, old }: Step & { kind: 'put' }, held: HeldFolders): void {
-  // With neither there is no telling whose file it is that lies there.
-  if (old !== null && !isThere(old, held) && !isThere(staged, held))
-    throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
-  const isFolder = held.withNode(path, ({ stat }) => stat.isDirectory()) ?? false
-  if (!isThere(staged, held) && !isFolder) moveIfThere(path, staged, held)
-  if (old !== null) moveIfThere(old, path, held)
-}
+  constructor(held: HeldFolders, planId: string) {
+    this.#held = held
+    this.#suffix = `.umbra-${planId.slice(0, 8)}`
+  }
 
-/** What somebody has put in its place since keeps its attributes. */
-function undoAttributes({ path, identity, before }: Step & { kind: 'attributes' }, held: HeldFolders): void {
-  if (!before) return
-  held.withNode(path, (node) => {
-    if (identityOf(node.stat) === identity) setAttributes(node, path, before)
-  })
-}
+  undo(step: Step): void {
+    hostCall(`Cannot take back ${textOf(step.path).text}`, () => {
+      if (step.kind === 'remove') this.#moveBack(step.old, step.path)
+      else if (step.kind === 'folder') removeFolder(step.path, this.#held)
+      else if (step.kind === 'put') this.#undoPut(step)
+      else this.#undoAttributes(step)
+    })
+  }
 
-function moveIfThere(from: string, to: string, held: HeldFolders): void {
-  if (!isThere(from, held)) return
-  renameSync(...held.pair(from, to))
-  held.forget(from)
-  held.forget(to)
+  /**
+   * The new file goes back into the staging folder: its being there says that it is not in its place. A folder
+   * is not what was put.
+   */
+  #undoPut({ path, staged, old }: Step & { kind: 'put' }): void {
+    const held = this.#held
+    // With neither there is no telling whose file it is that lies there.
+    if (old !== null && !isThere(old, held) && !isThere(staged, held))
+      throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
+    const isFolder = held.withNode(path, ({ stat }) => stat.isDirectory()) ?? false
+    if (!isThere(staged, held) && !isFolder && isThere(path, held)) this.#move(path, staged)
+    if (old !== null) this.#moveBack(old, path)
+  }
+
+  /** What somebody has put in its place since keeps its attributes. */
+  #undoAttributes({ path, identity, before }: Step & { kind: 'attributes' }): void {
+    if (!before) return
+    this.#held.withNode(path, (node) => {
+      if (identityOf(node.stat) === identity) setAttributes(node, path, before)
+      else this.kept.push(`${textOf(path).text} was replaced by somebody and is left as it is`)
+    })
+  }
+
+  /** What somebody has made there since is kept beside it. */
+  #moveBack(old: string, path: string): void {
+    if (!isThere(old, this.#held)) return
+    if (isThere(path, this.#held)) {
+      const aside = `${path}${this.#suffix}`
+      this.#move(path, aside)
+      this.kept.push(`what somebody has made at ${textOf(path).text} since is now ${textOf(aside).text}`)
+    }
+    this.#move(old, path)
+  }
+
+  #move(from: string, to: string): void {
+    renameSync(...this.#held.pair(from, to))
+    this.#held.forget(from)
+    this.#held.forget(to)
+  }
 }
 
 function isThere(path: string, held: HeldFolders): boolean {
