@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
+import { Repository } from '../../src/shadow/repository/repository.ts'
 import { requires } from '../support/requires.ts'
 import { tempFolder } from '../support/temp.ts'
 import { mountVolume, umbra } from '../support/umbra.ts'
@@ -70,6 +71,13 @@ test('a repository on the volume that is backed up is warned of', NEEDS, async (
     (await run('prune', at('r'), '--keep-last', '1', '--yes', '--json')).stdout,
   ) as object
   t.ok('isDone' in one, 'with --yes the result alone')
+})
+
+test('a repository without backups is not verified as whole', async (t) => {
+  const { at, run } = place(t)
+  await Repository.create(at('empty'))
+  const { code, stderr } = await run('verify', at('empty'), '--restore')
+  t.is(code, 3, stderr.trim())
 })
 
 test('shadow list of one that is not there fails as everything that is not found', async (t) => {

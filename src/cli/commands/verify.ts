@@ -48,6 +48,8 @@ export function verifyCommand(): Command {
       const scratch = scratchFolder(options)
       const repository = Repository.open(folder)
       const report = await withLongWork('verify', (work) => verifyRepository(repository, names, work))
+      // Nothing to check is nothing that could be restored.
+      if (report.backups.length === 0) throw new UmbraError('NOT_FOUND', `${folder} holds no backups`)
       const rebuilt: Rebuilt[] = []
       if (options.restore)
         for (const { id, isGood } of report.backups)

@@ -73,7 +73,10 @@ function newestWith(entries: readonly BackupEntry[], components: 'all' | readonl
         : components.every((name) => writers.some((writer) => mayHold(writer, name)))
     if (isIt) return entry
   }
-  throw new UmbraError('NOT_FOUND', 'The repository holds no files of these components')
+  throw new UmbraError(
+    'NOT_FOUND',
+    'The repository holds no files of these components; they are named WRITER, or WRITER:PATH/NAME',
+  )
 }
 
 function entryOf(entries: readonly BackupEntry[], id: string): WholeEntry {
