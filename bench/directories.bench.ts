@@ -6,7 +6,7 @@
 // Small counts are played in rounds: the first shows a server that has just started, whose JIT compiler is
 // still at work. CPU time is the server's own, which says more than the clock where others work as well.
 //
-//   npm run bench -- directories [--counts 1000,1000000] [--files 20000] [--wide 200000] [--json]   (as root)
+//   npm run bench -- directories [--counts 1000,10000,1000000] [--files 20000] [--wide 200000] [--json]   (as root)
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,7 +20,7 @@ import { cpuSeconds, residentBytes } from './server-cost.ts'
 const { values } = parseArgs({
   allowPositionals: true,
   options: {
-    counts: { type: 'string', default: '1000,1000000' },
+    counts: { type: 'string', default: '1000,10000,1000000' },
     files: { type: 'string', default: '20000' },
     wide: { type: 'string', default: '200000' },
     dir: { type: 'string' },

@@ -67,6 +67,8 @@ export async function holdGroup(
   const { stdout } = await start('python3', RUNNER, folder, ...(who ? ['--who', who] : []), group)
   await start('rmdir', folder)
   const tried: string[] = []
+  // A runner that says nothing has held nothing.
+  if (stdout === '' && who === undefined) t.fail(`${group}: no rule was tried`)
   for (const line of stdout.split('\n').filter((text) => text !== '')) {
     const [, verdict, name = '', message] = LINE.exec(line) ?? []
     if (verdict === undefined) throw new Error(`Not a rule's line: ${line}`)
