@@ -18,6 +18,7 @@ import {
   openSync,
   readdirSync,
   readlinkSync,
+  renameSync,
   rmdirSync,
   unlinkSync,
 } from 'node:fs'
@@ -61,7 +62,14 @@ export class HeldFolders implements Disposable {
     return this.#entry(path)
   }
 
-  /** Two such paths at once, for rename(2) and link(2). */
+  /** @throws the system's error, as renameSync() */
+  rename(from: string, to: string): void {
+    renameSync(...this.pair(from, to))
+    this.forget(from)
+    this.forget(to)
+  }
+
+  /** Two such paths at once, for link(2). */
   pair(from: string, to: string): readonly [Buffer, Buffer] {
     this.#trim()
     return [this.#entry(from), this.#entry(to)]

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
 import { Repository } from '../../src/shadow/repository/repository.ts'
+import { setEnvironment } from '../support/environment.ts'
 import { requires } from '../support/requires.ts'
 import { tempFolder } from '../support/temp.ts'
 import { mountVolume, umbra } from '../support/umbra.ts'
@@ -18,20 +19,7 @@ interface Place {
 function place(t: Assertion): Place {
   const folder = tempFolder(t)
   const at = (name: string) => join(folder, name)
-  for (const [name, value] of [
-    ['UMBRA_RUNTIME_DIR', at('run')],
-    ['UMBRA_CONFIG_DIR', at('config')],
-  ] as const) {
-    const before = process.env[name]
-    process.env[name] = value
-    t.teardown(
-      () => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      },
-      { order: 2_000_000 },
-    )
-  }
+  setEnvironment(t, { UMBRA_RUNTIME_DIR: at('run'), UMBRA_CONFIG_DIR: at('config') })
   return { at, run: (...args) => umbra(args, { check: false }) }
 }
 

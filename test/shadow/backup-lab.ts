@@ -25,6 +25,7 @@ import { localPort } from '../../src/shadow/writers/local-port.ts'
 import { MetadataBuilder } from '../../src/shadow/writers/metadata-builder.ts'
 import { Writer } from '../../src/shadow/writers/writer.ts'
 import type { WriterContext } from '../../src/shadow/writers/writer-context.ts'
+import { setEnvironment } from '../support/environment.ts'
 import { run } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
 import { mountVolume, umbra } from '../support/umbra.ts'
@@ -53,20 +54,7 @@ export interface LabVolume {
 export function backupLab(t: Assertion, limits: Partial<CoordinatorLimits> = {}): BackupLab {
   const folder = tempFolder(t)
   const at = (name: string): string => join(folder, name)
-  for (const [name, value] of [
-    ['UMBRA_RUNTIME_DIR', at('run')],
-    ['UMBRA_CONFIG_DIR', at('config')],
-  ] as const) {
-    const before = process.env[name]
-    process.env[name] = value
-    t.teardown(
-      () => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      },
-      { order: 2_000_000 },
-    )
-  }
+  setEnvironment(t, { UMBRA_RUNTIME_DIR: at('run'), UMBRA_CONFIG_DIR: at('config') })
   const trace: TraceEntry[] = []
   const writers: Writer[] = []
   const coordinator = createCoordinator({

@@ -5,6 +5,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
+import { setEnvironment } from '../support/environment.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
@@ -16,20 +17,7 @@ const NEEDS = { ...requires('/dev/fuse', 'root', 'jq'), timeout: 200_000 }
 test('names that are not UTF-8 come back as they were, from umbra and from stock tools', NEEDS, async (t) => {
   const folder = tempFolder(t)
   const at = (...names: string[]) => join(folder, ...names)
-  for (const [name, value] of [
-    ['UMBRA_RUNTIME_DIR', at('run')],
-    ['UMBRA_CONFIG_DIR', at('config')],
-  ] as const) {
-    const before = process.env[name]
-    process.env[name] = value
-    t.teardown(
-      () => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      },
-      { order: 2_000_000 },
-    )
-  }
+  setEnvironment(t, { UMBRA_RUNTIME_DIR: at('run'), UMBRA_CONFIG_DIR: at('config') })
   await umbra(['create', at('v.umbra'), '--size', '64M'])
   mkdirSync(at('v'))
   await mountVolume(t, at('v.umbra'), at('v'))

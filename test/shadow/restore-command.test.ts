@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Assertion } from 'brittle'
+import { setEnvironment } from '../support/environment.ts'
 import { chosenSeed, Random } from '../support/random.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
@@ -26,20 +27,7 @@ interface Told {
 async function place(t: Assertion) {
   const folder = tempFolder(t)
   const at = (...names: string[]) => join(folder, ...names)
-  for (const [name, value] of [
-    ['UMBRA_RUNTIME_DIR', at('run')],
-    ['UMBRA_CONFIG_DIR', at('config')],
-  ] as const) {
-    const before = process.env[name]
-    process.env[name] = value
-    t.teardown(
-      () => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      },
-      { order: 2_000_000 },
-    )
-  }
+  setEnvironment(t, { UMBRA_RUNTIME_DIR: at('run'), UMBRA_CONFIG_DIR: at('config') })
   await umbra(['create', at('v.umbra'), '--size', '256M'])
   mkdirSync(at('v'))
   await mountVolume(t, at('v.umbra'), at('v'))

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import type { Assertion } from 'brittle'
 import { hasCode } from '../../src/base/errors.ts'
 import type { BackupType } from '../../src/shadow/documents/vocabulary.ts'
+import { setEnvironment } from '../support/environment.ts'
 import { mountLoop } from '../support/loop.ts'
 import { type RunResult, run, until } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
@@ -176,21 +177,6 @@ function words(lab: ServerLab, type: BackupType, options: readonly string[]): st
     ...options,
     '--json',
   ]
-}
-
-export function setEnvironment(
-  t: Pick<Assertion, 'teardown'>,
-  values: Readonly<Record<string, string>>,
-): void {
-  for (const [name, value] of Object.entries(values)) {
-    const before = process.env[name]
-    process.env[name] = value
-    const restore = (): void => {
-      if (before === undefined) delete process.env[name]
-      else process.env[name] = before
-    }
-    t.teardown(restore, { order: 2_000_000 })
-  }
 }
 
 /** The cut, and how long things took, of the last session that the coordinator traced to its release. */

@@ -8,6 +8,7 @@ import test, { type Assertion } from 'brittle'
 import { connectCoordinator } from '../../src/daemon/coordinator-client.ts'
 import { connectWriter } from '../../src/daemon/writer-line.ts'
 import type { WriterContext } from '../../src/shadow/writers/writer-context.ts'
+import { setEnvironment } from '../support/environment.ts'
 import { requires } from '../support/requires.ts'
 import { run, until } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
@@ -51,13 +52,7 @@ interface Told {
 async function place(t: Assertion) {
   const folder = tempFolder(t)
   const at = (...names: string[]) => join(folder, ...names)
-  for (const [name, value] of [
-    ['UMBRA_RUNTIME_DIR', at('run')],
-    ['UMBRA_CONFIG_DIR', at('config')],
-  ] as const) {
-    process.env[name] = value
-    t.teardown(() => void delete process.env[name], { order: 2_000_000 })
-  }
+  setEnvironment(t, { UMBRA_RUNTIME_DIR: at('run'), UMBRA_CONFIG_DIR: at('config') })
   for (const name of ['v', 'scratch']) mkdirSync(at(name))
   await umbra(['create', at('v.umbra'), '--size', '64M'])
   await mountVolume(t, at('v.umbra'), at('v'))

@@ -4,7 +4,7 @@
 // throws; what somebody else put in its place meanwhile is not given attributes, and no folder that holds
 // anything is taken away.
 
-import { mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { UmbraError } from '../../../base/errors.ts'
 import { HeldFolders, identityOf } from '../../../base/held-folders.ts'
 import { isAtOrBelow } from '../../documents/file-spec.ts'
@@ -49,7 +49,7 @@ export class ChangeSteps {
   }
 
   #remove({ path, old }: Step & { kind: 'remove' }): void {
-    this.#rename(path, old)
+    this.#held.rename(path, old)
     if (!this.#isEmpty(old)) throw changed(path, 'was filled')
   }
 
@@ -63,10 +63,10 @@ export class ChangeSteps {
 
   #put({ path, staged, old }: Step & { kind: 'put' }): void {
     if (old !== null) {
-      this.#rename(path, old)
+      this.#held.rename(path, old)
       if (this.#held.withNode(old, ({ stat }) => stat.isDirectory())) throw changed(path, 'became a folder')
     }
-    this.#rename(staged, path)
+    this.#held.rename(staged, path)
   }
 
   #setAttributes(step: Step & { kind: 'attributes' }): void {
@@ -78,12 +78,6 @@ export class ChangeSteps {
       return true
     })
     if (!isThere) throw changed(path, 'was removed')
-  }
-
-  #rename(from: string, to: string): void {
-    renameSync(...this.#held.pair(from, to))
-    this.#held.forget(from)
-    this.#held.forget(to)
   }
 
   /** What is no folder is. */

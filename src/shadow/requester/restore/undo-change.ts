@@ -4,7 +4,7 @@
 // Always true: each may be interrupted at any point and begun again; what is found on disk decides what is
 // still to be done, so nothing is undone twice.
 
-import { readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
+import { readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { UmbraError } from '../../../base/errors.ts'
 import { setModifyTime } from '../../../base/file-attributes.ts'
@@ -111,7 +111,7 @@ class Undoing {
     if (old !== null && !isThere(old, held) && !isThere(staged, held))
       throw new UmbraError('NOT_FOUND', 'What was kept for going back is gone')
     const isFolder = held.withNode(path, ({ stat }) => stat.isDirectory()) ?? false
-    if (!isThere(staged, held) && !isFolder && isThere(path, held)) this.#move(path, staged)
+    if (!isThere(staged, held) && !isFolder && isThere(path, held)) this.#held.rename(path, staged)
     if (old !== null) this.#moveBack(old, path)
   }
 
@@ -129,16 +129,10 @@ class Undoing {
     if (!isThere(old, this.#held)) return
     if (isThere(path, this.#held)) {
       const aside = `${path}${this.#suffix}`
-      this.#move(path, aside)
+      this.#held.rename(path, aside)
       this.kept.push(`what somebody has made at ${textOf(path).text} since is now ${textOf(aside).text}`)
     }
-    this.#move(old, path)
-  }
-
-  #move(from: string, to: string): void {
-    renameSync(...this.#held.pair(from, to))
-    this.#held.forget(from)
-    this.#held.forget(to)
+    this.#held.rename(old, path)
   }
 }
 
