@@ -72,6 +72,7 @@ const PACKAGES = [
   { name: 'stress-ng', found: ['stress-ng'], without: "stress-ng's file-system stressors are not run" },
   { name: 'rsync', found: ['rsync'], without: 'trees are not compared by rsync' },
   { name: 'jq', found: ['jq'], without: "a backup's list of files is not read by jq" },
+  { name: 'restic', found: ['restic'], without: 'lists of changed files are not read by restic' },
   { name: 'tar', found: ['tar'], without: 'no copy is brought up to date by tar' },
 ]
 

@@ -48,7 +48,10 @@ export function diffCommand(): Command {
       '-0, --null',
       'end each path of a list with a NUL: tar --null -T, rsync -0, restic --files-from-raw',
     )
-    .option('--skip-directories', 'no directories in the paths to copy: for restic, which takes all in them')
+    .option(
+      '--skip-directories',
+      'of directories only new and moved ones in the paths to copy: for restic, which takes all that is in them',
+    )
     .option('-o, --output <FILE>', 'file for the bitmap or list; standard output if it is left out')
     .option('--json', 'print the extents or files as JSON')
     .action(async (volume: string, from: string, to: string | undefined, options: DiffOptions) => {

@@ -13,7 +13,10 @@ import type { FileComparison } from './file-comparison.ts'
 import type { PointView } from './point-view.ts'
 
 export interface CopyListOptions {
-  /** Directories stay out: for tools that take one with all that is in it. Default false. */
+  /**
+   * Directories stay out that may hold what did not change: for tools that take one with all that is in it. Those
+   * that were created or moved stay in, since every path below them is new. Default false.
+   */
   readonly skipDirectories?: boolean | undefined
 }
 
@@ -23,13 +26,10 @@ export function pathsToCopy(comparison: FileComparison, options: CopyListOptions
   const hasDirectories = options.skipDirectories !== true
   for (const change of comparison.changes()) {
     if (change.kind === 'deleted') continue
-    const isDirectory = change.type === 'directory'
-    if (hasDirectories || !isDirectory) for (const path of change.paths) paths.add(path)
+    if (hasDirectories || holdsNothingOld(change)) for (const path of change.paths) paths.add(path)
     if (!isMovedDirectory(change)) continue
     const directory = comparison.after.inode(change.ino) as Inode
-    visitTree(comparison.after, directory, change.paths[0] as string, (path, inode) => {
-      if (hasDirectories || !inode.isDirectory) paths.add(path)
-    })
+    visitTree(comparison.after, directory, change.paths[0] as string, (path) => paths.add(path))
   }
   return [...paths].sort()
 }
@@ -59,6 +59,11 @@ export function pathsToDelete(comparison: FileComparison): string[] {
     }
   }
   return [...paths].sort().reverse()
+}
+
+/** Whether all that is at its paths, and below them, is to be copied. */
+function holdsNothingOld({ type, kind }: FileChange): boolean {
+  return type !== 'directory' || kind === 'created' || kind === 'renamed'
 }
 
 function isMovedDirectory(change: FileChange): boolean {
