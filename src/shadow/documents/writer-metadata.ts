@@ -52,6 +52,11 @@ export interface FileSetMask {
    * requires only the byte ranges that changed since then need be saved, as the volume tracked them.
    */
   readonly changedRanges?: boolean
+  /**
+   * Beyond VSS: the folder is the application's alone, which would take any other file in it for its own; a restore is
+   * refused where it is not empty.
+   */
+  readonly restoreToEmpty?: boolean
 }
 
 export interface FileSet extends FileSpec, FileSetMask {

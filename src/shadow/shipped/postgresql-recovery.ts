@@ -21,6 +21,7 @@ import { HeldFolders } from '../../base/held-folders.ts'
 import { hostCall } from '../../image/host-file.ts'
 import { isAtOrBelow } from '../documents/file-spec.ts'
 import { byteString, joinPath, textOf } from '../requester/file-tree.ts'
+import type { ClusterLink } from './postgresql-files.ts'
 
 const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants
 
@@ -55,21 +56,27 @@ export function removeLeavings(dataFolder: string): void {
   for (const name of held.names(slots)) held.removeTree(joinPath(slots, name))
 }
 
-/** Links to tablespaces and to the log are led to where those were restored. */
-export function relink(dataFolder: string, restoredTo: (folder: string) => string): void {
+/**
+ * Links to tablespaces and to the log are led to where those were restored.
+ * @param known the links of the cluster that was backed up; without them each is taken to lead straight to its folder
+ */
+export function relink(
+  dataFolder: string,
+  known: readonly ClusterLink[],
+  restoredTo: (folder: string) => string,
+): void {
   using held = heldIn(dataFolder)
   const data = byteString(dataFolder)
-  const spaces = joinPath(data, 'pg_tblspc')
-  for (const link of [
-    ...held.names(spaces).map((name) => joinPath(spaces, name)),
-    joinPath(data, 'pg_wal'),
-  ]) {
-    if (!held.withNode(link, ({ stat }) => stat.isSymbolicLink())) continue
-    const target = readlinkSync(held.at(link), 'utf8')
-    const moved = restoredTo(target)
-    if (moved === target) continue
-    unlinkSync(held.at(link))
-    symlinkSync(moved, held.at(link))
+  const spaces = held.names(joinPath(data, 'pg_tblspc')).map((name) => `pg_tblspc/${name}`)
+  for (const name of [...spaces, 'pg_wal']) {
+    const path = joinPath(data, name)
+    if (!held.withNode(path, ({ stat }) => stat.isSymbolicLink())) continue
+    const target = readlinkSync(held.at(path), 'utf8')
+    const folder = known.find((link) => link.name === name && link.target === target)?.folder ?? target
+    const moved = restoredTo(folder)
+    if (moved === folder) continue
+    unlinkSync(held.at(path))
+    symlinkSync(moved, held.at(path))
   }
 }
 

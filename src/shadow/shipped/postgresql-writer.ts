@@ -9,7 +9,7 @@
 // Always true: begin and end are said in one connection, as PostgreSQL asks; when this process dies the
 // server ends the backup by itself. (PostgreSQL manual 26.3.3, "Making a Base Backup Using the Low Level API".)
 
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, rmSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -21,11 +21,15 @@ import type { WriterContext } from '../writers/writer-context.ts'
 import { PSQL, PSQL_LOOKS } from './client-dialects.ts'
 import { ClientProcess } from './client-process.ts'
 import {
+  type ClusterLink,
   foldersOf,
   isPostgresqlRunning,
   leftOut,
+  lostCluster,
+  ownFoldersOf,
   type PostgresqlFiles,
   readPostgresqlFiles,
+  tablespaceLinks,
 } from './postgresql-files.ts'
 import {
   archivedSince,
@@ -69,6 +73,12 @@ interface ClusterStamp {
   readonly stopLsn: string
 }
 
+/** What a restore needs to know of the cluster. */
+interface ClusterMetadata {
+  readonly links: readonly ClusterLink[]
+  readonly backupLabel?: string
+}
+
 /** Of the archived log: the first segment that is in no backup yet. */
 interface ArchiveStamp {
   readonly systemIdentifier: string
@@ -86,12 +96,18 @@ interface Begun {
 
 const FREEZE_TIMEOUT_MS = 20_000
 const POLL_MS = 100
+const MASK = {
+  backupRequired: ['full', 'incremental', 'differential'],
+  snapshotRequired: ['full', 'incremental', 'differential'],
+} as const
 /** Of a file, however long it is: clipped to its end. */
 const WHOLE = [{ offsetBytes: 0, lengthBytes: 1024 ** 3 }]
 
 export class PostgresqlWriter extends Writer {
   readonly #options: PostgresqlWriterOptions
   readonly #begun = new Map<string, Begun>()
+  /** By session: the cluster's links before its backup began. */
+  readonly #links = new Map<string, readonly ClusterLink[]>()
   /** By session: the segments that its log backup takes. */
   readonly #archived = new Map<string, string[]>()
 
@@ -101,8 +117,9 @@ export class PostgresqlWriter extends Writer {
   }
 
   identify(): WriterMetadata {
-    const { name, archiveFolder, freezeTimeoutMs = FREEZE_TIMEOUT_MS } = this.#options
-    const files = this.#files()
+    const { name, archiveFolder, dataFolder, freezeTimeoutMs = FREEZE_TIMEOUT_MS } = this.#options
+    // Lost, it can still be restored.
+    const files = lostCluster(dataFolder) ?? this.#files()
     const builder = new MetadataBuilder({
       classId: POSTGRESQL_CLASS_ID,
       instanceId: this.instanceId,
@@ -124,14 +141,11 @@ export class PostgresqlWriter extends Writer {
       ...logs,
     )
     const cluster = builder.addFileGroup({ name: CLUSTER, caption: `PostgreSQL in ${files.dataFolder}` })
-    for (const path of foldersOf(files)) {
-      cluster.addFiles({
-        path,
-        changedRanges: true,
-        backupRequired: ['full', 'incremental', 'differential'],
-        snapshotRequired: ['full', 'incremental', 'differential'],
-      })
-    }
+    for (const path of ownFoldersOf(files))
+      cluster.addFiles({ path, changedRanges: true, restoreToEmpty: true, ...MASK })
+    // The folder around it, for its attributes: nothing else in it is the cluster's.
+    for (const { folder } of files.tablespaces)
+      cluster.addFiles({ path: folder, filespec: 'PG_*', recursive: false, ...MASK })
     for (const spec of leftOut(files)) builder.exclude(spec)
     if (archiveFolder !== undefined) {
       builder
@@ -144,13 +158,15 @@ export class PostgresqlWriter extends Writer {
 
   /** For a log backup: what was committed so far is to be in the archive. */
   override async onPrepareForBackup(context: WriterContext): Promise<void> {
+    // A backup of an empty folder would look like a good one.
+    if (context.component(CLUSTER) && context.backupType !== 'log') this.#files()
     const archive = context.component(WAL_ARCHIVE)
     if (context.backupType !== 'log' || !archive) return
     const client = await this.#start()
     try {
       const state = await stateOf(client)
       const last = await switched(client, state, context)
-      const stamp = parsedStamp<ArchiveStamp>(archive.previousBackupStamp)
+      const stamp = parsed<ArchiveStamp>(archive.previousBackupStamp)
       const isKnown = stamp?.systemIdentifier === state.systemIdentifier
       const first = isKnown && !this.#options.truncateArchive ? stamp.nextSegment : null
       const folder = this.#options.archiveFolder ?? ''
@@ -167,8 +183,12 @@ export class PostgresqlWriter extends Writer {
 
   override async onPrepareForSnapshot(context: WriterContext): Promise<void> {
     if (!this.#isAffected(context)) return
+    const files = this.#files()
+    this.#refuseUnknown(context, files)
+    // Before the checkpoint: recovery would make links anew that are made after it, in their old places.
+    this.#links.set(context.sessionId, files.links)
     // A server that does not run leaves its files as they are.
-    if (!isPostgresqlRunning(this.#files().dataFolder)) return
+    if (!isPostgresqlRunning(files.dataFolder)) return
     const client = await this.#start()
     try {
       const state = await stateOf(client)
@@ -199,15 +219,19 @@ export class PostgresqlWriter extends Writer {
   }
 
   override onPostSnapshot(context: WriterContext): void {
+    const links = this.#links.get(context.sessionId)
+    if (links === undefined) return
+    this.#refuseOthers(context, links)
     const begun = this.#begun.get(context.sessionId)
+    const cluster = context.component(CLUSTER)
+    const metadata: ClusterMetadata = { links, ...(begun?.label && { backupLabel: begun.label }) }
+    cluster?.setBackupMetadata(JSON.stringify(metadata))
     if (begun?.stopLsn === undefined) return
-    const { startLsn, stopLsn, state, label = '' } = begun
+    const { startLsn, stopLsn, state } = begun
     const { systemIdentifier, timeline } = state
     this.#removeUnwrittenLog(context, segmentOf(lsnFrom(stopLsn), state))
-    const cluster = context.component(CLUSTER)
     const stamp: ClusterStamp = { systemIdentifier, timeline, startLsn, stopLsn }
     cluster?.setBackupStamp(JSON.stringify(stamp))
-    cluster?.setBackupMetadata(JSON.stringify({ backupLabel: label }))
     const first: ArchiveStamp = { systemIdentifier, nextSegment: segmentOf(lsnFrom(startLsn), state) }
     context.component(WAL_ARCHIVE)?.setBackupStamp(JSON.stringify(first))
   }
@@ -248,7 +272,8 @@ export class PostgresqlWriter extends Writer {
     const target = restoredFolder(cluster.data, this.#documentedFolder(context))
     if (!existsSync(join(target, 'PG_VERSION'))) return
     removeLeavings(target)
-    relink(target, (folder) => restoredFolder(cluster.data, folder))
+    const links = parsed<ClusterMetadata>(cluster.backupMetadata)?.links ?? []
+    relink(target, links, (folder) => restoredFolder(cluster.data, folder))
     const wish = rollForwardIn(cluster.data.restoreOptions)
     const { archiveFolder } = this.#options
     if (wish === null) return
@@ -275,6 +300,28 @@ export class PostgresqlWriter extends Writer {
         fatal: true,
       })
     return false
+  }
+
+  /** What was made since the writer identified itself is in no file set, and would be missing. */
+  #refuseUnknown(context: WriterContext, files: PostgresqlFiles): void {
+    const named = context.metadata.components.flatMap(({ files: sets }) => sets.map(({ path }) => path))
+    const unknown = ownFoldersOf(files).find((folder) => !named.includes(folder))
+    if (unknown !== undefined)
+      context.fail('retryable', `${unknown} has come into being during the backup`, { fatal: true })
+  }
+
+  /** A tablespace that was made or dropped since then would be missing, or be led back to its old place. */
+  #refuseOthers(context: WriterContext, links: readonly ClusterLink[]): void {
+    const { dataFolder } = this.#options
+    const folder = realpathSync(dataFolder)
+    const now = tablespaceLinks(context.inSnapshot(folder) ?? folder)
+    const before = links
+      .filter(({ name }) => name !== 'pg_wal')
+      .map(({ name, target }) => `${name} ${target}`)
+    if (now.join('\n') !== before.sort().join('\n'))
+      context.fail('retryable', `A tablespace of ${folder} was made or dropped during the backup`, {
+        fatal: true,
+      })
   }
 
   /**
@@ -306,6 +353,7 @@ export class PostgresqlWriter extends Writer {
     const begun = this.#begun.get(sessionId)
     this.#begun.delete(sessionId)
     this.#archived.delete(sessionId)
+    this.#links.delete(sessionId)
     await begun?.client.close()
   }
 }
@@ -368,7 +416,7 @@ const ARCHIVER = `SELECT coalesce(last_archived_wal, ''),
   FROM pg_stat_archiver`
 
 /** Null: there is none, or it is not ours. */
-function parsedStamp<T>(text: string | undefined): T | null {
+function parsed<T>(text: string | undefined): T | null {
   if (text === undefined) return null
   try {
     return JSON.parse(text) as T

@@ -8,7 +8,7 @@
 import { hasCode, UmbraError } from '../../../base/errors.ts'
 import { Pace, throwIfAborted } from '../../../image/pace.ts'
 import type { RequesterSession, WriterStatus } from '../../coordinator/requester-session.ts'
-import type { BackupComponents } from '../../documents/backup-components.ts'
+import type { BackupComponent, BackupComponents } from '../../documents/backup-components.ts'
 import { fullPathOf, isSameComponent } from '../../documents/component-rules.ts'
 import { isAtOrBelow } from '../../documents/file-spec.ts'
 import type { WriterMetadata } from '../../documents/writer-metadata.ts'
@@ -20,7 +20,9 @@ import type {
   ComponentRestoreResult,
   RestoreSurroundings,
 } from './component-restore-types.ts'
-import { ComponentRun, newTargetsFor } from './component-run.ts'
+import { ComponentRun } from './component-run.ts'
+import { newTargetsFor } from './new-targets.ts'
+import { occupiedFolder } from './occupied-folder.ts'
 import { planRestore, type RestoreChainPlan, verifyChains } from './restore-chain.ts'
 import { refusedMethod } from './restore-decision.ts'
 import { setsOf } from './restore-set.ts'
@@ -142,6 +144,8 @@ class ComponentRestore {
         const document = session ? await this.#select(session, active) : this.#selectAlone(id, active)
         for (const one of active) {
           const component = componentIn(document, one)
+          const refusal = this.#occupied(one, component)
+          if (refusal !== null) one.run.failure ??= refusal.message
           one.run.preview({ link: one.link, metadata: one.metadata, component })
         }
       } finally {
@@ -209,7 +213,9 @@ class ComponentRestore {
     pace: Pace,
   ): Promise<void> {
     const component = componentIn(document, { run, metadata })
-    const refusal = refusalOf(metadata, component.preRestoreFailureMessage, statuses)
+    const refusal =
+      refusalOf(metadata, component.preRestoreFailureMessage, statuses) ??
+      this.#occupied({ run, link, metadata }, component)
     let status: 'all' | 'none' | 'failed' = 'none'
     if (refusal !== null) run.refuse(link, refusal)
     else if (await this.#stopService(run, link, metadata))
@@ -252,6 +258,14 @@ class ComponentRestore {
         run.error ??= refusal
       }
     }
+  }
+
+  /** Before the first of a chain, for all of it: what came into being later has file sets of its own. */
+  #occupied({ run, link }: Active, { restoreTarget }: BackupComponent): UmbraError | null {
+    if (!run.isFirst(link) || restoreTarget !== 'original') return null
+    const { key, subcomponents, chain } = run.chosen
+    const sets = chain.flatMap((each) => setsOf(this.#activeAt(run, each).metadata, key, subcomponents))
+    return occupiedFolder(run.title, sets, this.#options.newFolders ?? [])
   }
 
   // -- sessions

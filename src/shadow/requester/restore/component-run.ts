@@ -16,18 +16,11 @@ import type { ComponentLink } from '../../repository/chains.ts'
 import { writerText } from '../component-plan.ts'
 import { byteString, textOf } from '../file-tree.ts'
 import { type ComponentChange, planComponent, rootsOf, writtenPaths } from './component-change.ts'
-import type { ComponentRestoreOptions, NewFolder, RestoredComponent } from './component-restore-types.ts'
+import type { ComponentRestoreOptions, RestoredComponent } from './component-restore-types.ts'
 import { diskNode, whyNotWritable } from './disk-node.ts'
 import type { ChosenComponent } from './restore-chain.ts'
 import { decideRestore, type RestoreDecision, type RestorePlace } from './restore-decision.ts'
-import {
-  alternatePlaces,
-  moved,
-  originalPlaces,
-  type RestoreItem,
-  restoreItems,
-  setsOf,
-} from './restore-set.ts'
+import { alternatePlaces, originalPlaces, type RestoreItem, restoreItems, setsOf } from './restore-set.ts'
 import { ChangeFailure, TreeChange } from './tree-change.ts'
 
 export interface Replay {
@@ -275,16 +268,4 @@ function withRangesFiles(
     const set = sets.find((candidate) => isAtOrBelow(folder, byteString(candidate.path)))
     return set ? place({ path: item.path, set }) : place(item)
   }
-}
-
-/** New targets of the file sets at or below the folders that the user has moved. */
-export function newTargetsFor(sets: readonly FileSet[], folders: readonly NewFolder[]) {
-  return sets.flatMap(({ path, filespec, recursive }) => {
-    const folder = [...folders]
-      .sort((a, b) => b.from.length - a.from.length)
-      .find(({ from }) => isAtOrBelow(path, from))
-    if (!folder) return []
-    const newPath = textOf(moved(byteString(path), folder.from, folder.to)).text
-    return [{ path, filespec, recursive, newPath }]
-  })
 }
