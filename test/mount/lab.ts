@@ -170,6 +170,11 @@ export class Workload {
     return this.#ask('release')
   }
 
+  /** Adds to a file when each operation since the last time began and ended in each root. */
+  tellSpans(path: string): Promise<void> {
+    return this.#ask(`spans ${path}`)
+  }
+
   async quit(): Promise<void> {
     this.#child.stdin?.end('quit\n')
     if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit')

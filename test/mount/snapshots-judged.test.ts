@@ -23,12 +23,13 @@ import {
   umbra,
   Workload,
 } from './lab.ts'
+import { OperationTimes } from './operation-times.ts'
 
 const NEEDS = { ...requires('root', '/dev/fuse', 'e2fsck', 'mke2fs', 'python3'), timeout: 600_000 }
 const ROUNDS = isLong ? 20 : 3
 const OPERATIONS = isLong ? 1500 : 350
 
-/** Times are the kernel's to choose in each of them; which inode number is free is the file system's. */
+/** Times that the kernel chose are compared by OperationTimes; which inode number is free is the file system's. */
 const NOT_IN_MODEL = ['ino', 'atime', 'mtime', 'ctime']
 
 async function judgeSnapshot(t: Assertion, lab: Lab, name: string, recorded: Tree): Promise<void> {
@@ -52,18 +53,15 @@ test(
     const model = await makeReference(t, lab.folder)
     let mounted = await lab.mount()
     const workload = new Workload(t, seed, lab.dir, model)
+    const times = new OperationTimes([workload], lab.at('spans'))
     const recorded = new Map<string, { live: Tree; shown: Tree }>()
     for (let round = 0; round < ROUNDS; round++) {
       const name = `round-${round}`
       await workload.run(OPERATIONS)
-      const live = await recordTree(lab.dir)
-      assertSameTree(
-        t,
-        live,
-        await recordTree(model),
-        'the mount is what ext4 makes of the same',
-        NOT_IN_MODEL,
-      )
+      await times.update()
+      const [live, wanted] = [await recordTree(lab.dir), await recordTree(model)]
+      assertSameTree(t, live, wanted, 'the mount is what ext4 makes of the same', NOT_IN_MODEL)
+      t.alike(times.differences(live, wanted), [], 'each time is of the same operation')
       await umbra(['snapshot', 'create', lab.dir, name])
       const shown = await recordTree(join(lab.dir, '.snapshots', name))
       assertSameTree(t, live, shown, `.snapshots/${name}`, ['ino'])

@@ -4,7 +4,8 @@
 # Usage: tree-record.py FOLDER [SKIPPED-NAME-AT-THE-TOP ...]
 #
 # Reading is done with O_NOATIME, but for links, which have no such thing: these are read before they are
-# looked at, so that recorded is what stays. Paths are bytes in hexadecimal. `links` names the first path (in the order of names) of the same inode.
+# looked at, so that recorded is what stays. Paths are bytes in hexadecimal; times are nanoseconds in digits,
+# as JavaScript's numbers would round them. `links` names the first path (in the order of names) of the same inode.
 
 import hashlib
 import json
@@ -55,9 +56,9 @@ def walk(root, skipped):
             'owner': f'{status.st_uid}:{status.st_gid}',
             'nlink': status.st_nlink,
             'links': first_of.setdefault(status.st_ino, path).hex(),
-            'atime': status.st_atime_ns,
-            'mtime': status.st_mtime_ns,
-            'ctime': status.st_ctime_ns,
+            'atime': str(status.st_atime_ns),
+            'mtime': str(status.st_mtime_ns),
+            'ctime': str(status.st_ctime_ns),
             'xattrs': xattrs(full),
         }
         if stat.S_ISREG(mode):

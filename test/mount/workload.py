@@ -2,7 +2,9 @@
 # nobody doubts is the judge of the first: each operation must end alike in all of them.
 #
 # Usage: workload.py SEED ROOT [ROOT ...]; then on standard input: `run COUNT`, `release` (closes the
-# files that are held open), `quit`; each is answered by one line: `done`, or `differs WHAT`.
+# files that are held open), `spans FILE` (adds when each operation since the last time began and ended in
+# each root, in nanoseconds: operation-times.ts), `quit`; each is answered by one line: `done`, or
+# `differs WHAT`.
 # Ends with exit code 3 when a root dies under it.
 
 import ctypes
@@ -13,6 +15,7 @@ import random
 import stat
 import struct
 import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
@@ -48,6 +51,7 @@ class Workload:
         self.others = []
         self.held = []
         self.count = 0
+        self.spans = []
         operations = {
             self.create: 14, self.write: 14, self.append: 8, self.overwrite: 8, self.sparse: 4, self.truncate: 6,
             self.mkdir: 5, self.rmdir: 2, self.rename: 8, self.rename_flags: 3, self.unlink: 8, self.link: 5,
@@ -66,17 +70,25 @@ class Workload:
     def everywhere(self, what, act):
         """@returns whether it succeeded, in all roots alike"""
         self.count += 1
-        outcomes = []
+        outcomes, span = [], []
         for root in self.roots:
+            span.append(time.time_ns())
             try:
                 outcomes.append(('ok', act(root)))
             except OSError as error:
                 if error.errno in DEAD or not os.path.isdir(self.roots[0]):
                     sys.exit(3)
                 outcomes.append((errno.errorcode.get(error.errno, error.errno), None))
+            span.append(time.time_ns())
+        self.spans.append(span)
         if any(outcome != outcomes[0] for outcome in outcomes):
             raise Differs(f'operation {self.count} {what}: {outcomes}')
         return outcomes[0][0] == 'ok'
+
+    def tell_spans(self, path):
+        with open(path, 'a', encoding='ascii') as file:
+            file.writelines(' '.join(map(str, span)) + '\n' for span in self.spans)
+        self.spans = []
 
     # -- choices
 
@@ -434,6 +446,8 @@ def serve(workload):
                 workload.run(int(words[1]))
             elif words[0] == 'release':
                 workload.release()
+            elif words[0] == 'spans':
+                workload.tell_spans(words[1])
             print('done', flush=True)
         except Differs as difference:
             print(f'differs {difference}', flush=True)
