@@ -19,6 +19,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { pathToPython } from './direct-python.mjs'
 import { awaitLeftProcesses, MARK } from './left-processes.mjs'
 import { setup } from './setup.mjs'
 import { parseTap } from './tap.mjs'
@@ -189,6 +190,7 @@ async function main() {
       setTimeout(() => process.exit(1), 5000)
     })
   }
+  process.env.PATH = pathToPython(process.env.PATH ?? '')
   const results = await runAll(files, options)
 
   const skips = results.flatMap((result) => result.tap.skips.map((skip) => `${result.file.path}: ${skip}`))
