@@ -129,6 +129,8 @@ function withoutPrivileges(inode: Inode): number {
   return inode.mode & ~(S_ISUID | (groupMayExecute ? S_ISGID : 0))
 }
 
+/** At either end there are no parts of a second. Source: Linux fs/inode.c, timestamp_truncate(). */
 function clamped(time: Time): Time {
-  return { sec: Math.min(Math.max(Math.floor(time.sec), SEC_MIN), SEC_MAX), nsec: time.nsec }
+  const sec = Math.min(Math.max(Math.floor(time.sec), SEC_MIN), SEC_MAX)
+  return { sec, nsec: sec === SEC_MIN || sec === SEC_MAX ? 0 : time.nsec }
 }

@@ -66,6 +66,11 @@ function encodeTime(b: Uint8Array, at: number, extraAt: number, time: Time): voi
   write32(b, extraAt, ((time.nsec << 2) | epoch) >>> 0)
 }
 
+/** Without extra words there are the years 1901 to 2038. */
+function narrowSeconds({ sec }: Time): number {
+  return Math.min(Math.max(sec, SEC_MIN), 0x7fffffff)
+}
+
 /** What the record says of the number's last use, for choosing another generation. */
 export function recordGeneration(b: Uint8Array, at: number): number {
   return read32(b, at + INODE.GENERATION)
@@ -161,9 +166,9 @@ export function encodeInode(inode: Inode, b: Uint8Array, at: number, sizeBytes: 
     encodeTime(b, at + INODE.CTIME, at + INODE.CTIME_EXTRA, inode.ctime)
     encodeTime(b, at + INODE.MTIME, at + INODE.MTIME_EXTRA, inode.mtime)
   } else {
-    write32(b, at + INODE.ATIME, inode.atime.sec | 0)
-    write32(b, at + INODE.CTIME, inode.ctime.sec | 0)
-    write32(b, at + INODE.MTIME, inode.mtime.sec | 0)
+    write32(b, at + INODE.ATIME, narrowSeconds(inode.atime))
+    write32(b, at + INODE.CTIME, narrowSeconds(inode.ctime))
+    write32(b, at + INODE.MTIME, narrowSeconds(inode.mtime))
   }
   if (extra >= 24) encodeTime(b, at + INODE.CRTIME, at + INODE.CRTIME_EXTRA, inode.crtime)
   if (extra >= 28) write32(b, at + INODE.VERSION_HIGH, Math.floor(inode.version / 2 ** 32))

@@ -34,6 +34,32 @@ def _():
         equal((os.stat('a').st_atime_ns, os.stat('a').st_mtime_ns), (at, at), str(second))
 
 
+#: Before, at and past the ends of what an inode holds, and what becomes of it.
+ENDS = [
+    (-2**31 - 1, -2**31 * 10**9), (-2**31, -2**31 * 10**9), (-2**40, -2**31 * 10**9),
+    (2**34 - 2**31 - 1, (2**34 - 2**31 - 1) * 10**9), (2**34, (2**34 - 2**31 - 1) * 10**9),
+]
+
+
+@rule('utimens: at the ends of the range and past them it is the end, without nanoseconds')
+def _():
+    os.mkdir('d')
+    make('a')
+    for second, end in ENDS:
+        os.utime('d', ns=(second * 10**9 + 5, second * 10**9 + 6))
+        os.utime('a', ns=(second * 10**9 + 5, OLD))
+        found = os.stat('d')
+        equal((found.st_atime_ns, found.st_mtime_ns, os.stat('a').st_atime_ns), (end, end, end), str(second))
+
+
+@rule('utimens: at the ends of the range and past them: mtime of a file')
+def _():
+    make('a')
+    for second, end in ENDS:
+        os.utime('a', ns=(OLD, second * 10**9 + 6))
+        equal(os.stat('a').st_mtime_ns, end, str(second))
+
+
 @rule('utimens: UTIME_OMIT leaves a time, UTIME_NOW is now')
 def _():
     make('a')
