@@ -120,12 +120,17 @@ export function assertSameTree(
 }
 
 /** An empty file system of the kernel's own, as the model of what operations do. */
-export async function makeReference(t: Assertion, folder: string, sizeBytes = 1 << 30): Promise<string> {
+export async function makeReference(
+  t: Assertion,
+  folder: string,
+  sizeBytes = 1 << 30,
+  options = 'rw',
+): Promise<string> {
   const image = join(folder, 'reference.img')
   writeFileSync(image, '')
   truncateSync(image, sizeBytes)
   await run('mke2fs', ['-q', '-F', '-t', 'ext4', '-O', '^has_journal', '-b', '4096', image])
-  return (await mountLoop(t, image, 'rw')).folder
+  return (await mountLoop(t, image, options)).folder
 }
 
 /** The process that does operations; see workload.py. */

@@ -16,7 +16,7 @@ import type { Tree, Workload } from './lab.ts'
 const TICK_NS = 10_000_000 + 1000
 /** As long as a test may take to prepare. */
 const BEFORE_NS = 3_600_000 * 1e6
-const FIELDS = ['mtime', 'ctime'] as const
+export type TimeField = 'atime' | 'mtime' | 'ctime'
 
 /** When one workload's operations began and ended in one root. */
 interface Spans {
@@ -29,11 +29,20 @@ export class OperationTimes {
   #spans: readonly (readonly Spans[])[] = []
   readonly #workloads: readonly Workload[]
   readonly #path: string
+  readonly #fields: readonly TimeField[]
 
-  /** @param path where the workloads may write */
-  constructor(workloads: readonly Workload[], path: string) {
+  /**
+   * @param path where the workloads may write
+   * @param fields with atime where reading moves none, in either root
+   */
+  constructor(
+    workloads: readonly Workload[],
+    path: string,
+    fields: readonly TimeField[] = ['mtime', 'ctime'],
+  ) {
     this.#workloads = workloads
     this.#path = path
+    this.#fields = fields
   }
 
   /** Takes in what was done until now; while no workload runs. */
@@ -58,10 +67,12 @@ export class OperationTimes {
     return [...one.keys()].flatMap((path) => {
       const [here, there] = [one.get(path), other.get(path)]
       if (here === undefined || there === undefined) return []
-      return FIELDS.filter((field) => !this.#areAlike(String(here[field]), String(there[field]))).map(
-        (field) =>
-          `${JSON.stringify(path)}: ${field} ${this.#told(here[field], 0)}, ${this.#told(there[field], 1)}`,
-      )
+      return this.#fields
+        .filter((field) => !this.#areAlike(String(here[field]), String(there[field])))
+        .map(
+          (field) =>
+            `${JSON.stringify(path)}: ${field} ${this.#told(here[field], 0)}, ${this.#told(there[field], 1)}`,
+        )
     })
   }
 

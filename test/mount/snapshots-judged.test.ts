@@ -50,10 +50,10 @@ test(
   async (t) => {
     const seed = chosenSeed(t)
     const lab = await makeLab(t, isLong ? '2G' : '1G')
-    const model = await makeReference(t, lab.folder)
+    const model = await makeReference(t, lab.folder, 2 ** 30, 'rw,noatime')
     let mounted = await lab.mount()
     const workload = new Workload(t, seed, lab.dir, model)
-    const times = new OperationTimes([workload], lab.at('spans'))
+    const times = new OperationTimes([workload], lab.at('spans'), ['atime', 'mtime', 'ctime'])
     const recorded = new Map<string, { live: Tree; shown: Tree }>()
     for (let round = 0; round < ROUNDS; round++) {
       const name = `round-${round}`

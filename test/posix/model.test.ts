@@ -39,14 +39,14 @@ for (const args of [[], ['--write-through']]) {
   test(`${PROCESSES} processes at once, ${args.join(' ') || 'write-back'}`, NEEDS, async (t) => {
     const seed = chosenSeed(t)
     const lab = await makeLab(t, '4G')
-    const model = await makeReference(t, lab.folder, 2 ** 32)
+    const model = await makeReference(t, lab.folder, 2 ** 32, 'rw,noatime')
     let mounted = await lab.mount([...args, ...QUIET])
     for (const top of [lab.dir, model]) mkdirSync(join(top, 'shared'))
     const workers = Array.from({ length: PROCESSES }, (_, number) => {
       const tops = [lab.dir, model].map((top) => join(top, String(number)))
       return new SharingWorkload(t, seed + number, lab.at('lock'), ...tops)
     })
-    const times = new OperationTimes(workers, lab.at('spans'))
+    const times = new OperationTimes(workers, lab.at('spans'), ['atime', 'mtime', 'ctime'])
     const assertAsModel = async (live: Tree, when: string) => {
       const wanted = await recordTree(model)
       assertSameTree(t, live, wanted, when, NOT_IN_MODEL)
