@@ -153,7 +153,18 @@ function isStale(target, sources) {
 
 function build(say) {
   const stamp = 'dist/.built'
-  if (isStale(stamp, ['src', 'types', 'tsconfig.json', 'package-lock.json'])) {
+  const bundling = ['scripts/bundle-programs.mjs', 'scripts/program-loader.mjs']
+  if (
+    isStale(stamp, [
+      'src',
+      'types',
+      'schemas',
+      'tsconfig.json',
+      'package.json',
+      'package-lock.json',
+      ...bundling,
+    ])
+  ) {
     say('compiling TypeScript')
     const startedMs = Date.now()
     const result = run('npm', ['run', '--silent', 'build:ts'])

@@ -20,4 +20,4 @@ async function main(): Promise<void> {
   }
 }
 
-await main()
+void main()

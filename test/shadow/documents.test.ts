@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import test, { type Assertion } from 'brittle'
 import { hasCode } from '../../src/base/errors.ts'
 import {
@@ -392,4 +393,13 @@ test('package.json publishes the schemas', (t) => {
     files: string[]
   }
   t.ok(files.includes('schemas'))
+})
+
+test('the published schemas are right by the schema of schemas, which no process asks at its start', (t) => {
+  const ajv = new Ajv2020({ strict: true, strictRequired: false })
+  for (const name of ['common', ...SCHEMA_NAMES] as const) {
+    const source = schemaSource(name) as Json
+    t.is(ajv.validateSchema(source), true, `${name}: ${ajv.errorsText()}`)
+    t.is(ajv.validateSchema({ ...source, type: 'no type' }), false, `${name}: a fault is seen`)
+  }
 })

@@ -1,13 +1,12 @@
-// The published JSON Schemas (schemas/*.schema.json), loaded and compiled when first needed; so is the
-// compiler, which takes longer to load than most commands to run.
+// The published JSON Schemas (schemas/*.schema.json), loaded and compiled when first needed.
 //
 // Always true: a value that passes has the shape that the TypeScript type of its document says; the
 // same file is published, so what a writer's author checks against is what decides here.
 
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import type { Ajv2020, ErrorObject, ValidateFunction } from 'ajv/dist/2020.js'
+import type { ErrorObject, ValidateFunction } from 'ajv/dist/2020.js'
 import { UmbraError } from '../../base/errors.ts'
+import { compileSchemas } from './schema-compiler.ts'
 
 export const SCHEMA_NAMES = [
   'writer-metadata',
@@ -24,12 +23,16 @@ export type SchemaName = (typeof SCHEMA_NAMES)[number]
 const FAULTS_SHOWN = 3
 const FOLDER = new URL('../../../schemas/', import.meta.url)
 
-let compiler: Ajv2020 | undefined
+let compiled: ReturnType<typeof compileSchemas> | undefined
 const validators = new Map<SchemaName, ValidateFunction>()
 
 /** A schema as it is published. */
 export function schemaSource(name: SchemaName | 'common'): object {
   return JSON.parse(readFileSync(new URL(`${name}.schema.json`, FOLDER), 'utf8')) as object
+}
+
+function schemaId(name: SchemaName): string {
+  return `https://umbra.invalid/schemas/${name}.schema.json`
 }
 
 /**
@@ -48,20 +51,11 @@ export function checkShape(name: SchemaName, value: unknown, what: string): void
 function validatorFor(name: SchemaName): ValidateFunction {
   const known = validators.get(name)
   if (known) return known
-  compiler ??= newCompiler()
-  const validate = compiler.getSchema(`https://umbra.invalid/schemas/${name}.schema.json`)
+  compiled ??= compileSchemas(() => (['common', ...SCHEMA_NAMES] as const).map(schemaSource))
+  const validate = compiled(schemaId(name))
   if (validate === undefined) throw new Error(`No schema ${name}`)
   validators.set(name, validate)
   return validate
-}
-
-function newCompiler(): Ajv2020 {
-  const require = createRequire(import.meta.url)
-  const { Ajv2020 } = require('ajv/dist/2020.js') as typeof import('ajv/dist/2020.js')
-  // All faults of a hostile document would cost time without end; the first one of each rule will do.
-  const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: false, ownProperties: true })
-  for (const name of ['common', ...SCHEMA_NAMES] as const) ajv.addSchema(schemaSource(name))
-  return ajv
 }
 
 function faultText({ instancePath, message, keyword, params }: ErrorObject): string {
