@@ -54,6 +54,12 @@ const PACKAGES = [
     found: ['15', '16', '17', '18'].map((version) => `/usr/lib/postgresql/${version}/bin/postgres`),
     without: 'no PostgreSQL on the mount is tested',
   },
+  {
+    name: 'libpq-dev',
+    found: ['/usr/include/postgresql/pg_config.h'],
+    without: "PostgreSQL's own checks are not run on the mount",
+  },
+  { name: 'bzip2', found: ['bzip2'], without: "PostgreSQL's own checks are not run on the mount" },
   { name: 'mariadb-server', found: ['mariadbd'], without: 'the writer for MariaDB is not tested' },
   { name: 'redis-server', found: ['redis-server'], without: 'the writer for Redis is not tested' },
   { name: 'attr', found: ['getfattr'], without: 'extended attributes are not judged by getfattr' },

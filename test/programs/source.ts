@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findProgram } from '../support/requires.ts'
 import { run } from '../support/run.ts'
@@ -40,6 +40,23 @@ export async function debianSource(name: string): Promise<string | undefined> {
     console.log(`# missing: the Debian source of ${name} (${reason})`)
     return undefined
   }
+}
+
+/**
+ * Folder with the files of a source's first archive whose paths match (patterns of tar's): unpacked
+ * once, since a large archive takes longer to read than a small part of it to use.
+ */
+export async function partOfSource(dsc: string, patterns: readonly string[]): Promise<string> {
+  const archiveFolder = dirname(dsc)
+  const kept = `${archiveFolder}-part`
+  if (existsSync(kept)) return kept
+  const archive = readdirSync(archiveFolder).find((file) => /\.orig\.tar\./.test(file)) ?? ''
+  const beside = mkdtempSync(join(CACHE, '.part-'))
+  const choice = ['--strip-components=1', '--no-same-owner', '--wildcards', ...patterns]
+  await run('tar', ['-xf', join(archiveFolder, archive), '-C', beside, ...choice], TIMEOUT)
+  if (!existsSync(kept)) renameSync(beside, kept)
+  else rmSync(beside, { recursive: true })
+  return kept
 }
 
 async function fetchSource(name: string, into: string): Promise<void> {
