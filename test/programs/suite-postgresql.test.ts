@@ -61,7 +61,7 @@ test("PostgreSQL's own checks pass on a mount", {
   const onMount = await runChecks(t, kit, join(stage.dir, 'postgresql'))
   const failed = [...onMount].filter(([, verdict]) => verdict !== 'ok')
   t.comment(`on the mount: ${onMount.size - failed.length} scripts passed, ${failed.length} failed`)
-  t.ok(onMount.size - failed.length >= (isLong ? 300 : 18), 'the scripts were run')
+  t.ok(onMount.size - failed.length >= (isLong ? 330 : 20), 'the scripts were run')
   if (failed.length > 0 || isLong) {
     const folder = await makeReference(t, stage.folder, 8 * 2 ** 30)
     const onControl = await runChecks(t, kit, join(folder, 'postgresql'))
