@@ -1,7 +1,9 @@
 // GNU tar is built on a mount and runs its own checks there: sparse files in every format, incremental
 // dumps by ctime and device number, attributes and ACLs, files that change while they are read.
 //
-// Configuring it alone takes more than an ordinary run may: this is a part of the long one.
+// Configuring it alone takes 31 s of processor time, and genfile, which the checks call, cannot be built
+// without: this is a part of the long run. Left out by name is sparse05, which writes 10 GB of data to
+// see one number that tar prints.
 
 // deadline 900
 
@@ -24,7 +26,7 @@ test('tar is built on the mount and its own checks pass', {
     source: source as string,
     build: './configure; make -j2; make -C tests -j2 genfile ckmtime checkseekhole atconfig atlocal',
     checks: ['all'],
-    command: 'cd tests && sh ./testsuite AUTOTEST_PATH=../src',
+    command: 'cd tests && sh ./testsuite AUTOTEST_PATH=../src -k "!sparse05"',
     parse: (_check, { stdout }) => parseAutotest(stdout),
     users: ['root', 'nobody'],
     atLeast: 150,

@@ -68,7 +68,7 @@ const BUILD_ENV = { CFLAGS: '-O0 -g0', FORCE_UNSAFE_CONFIGURE: '1' }
 
 /** A command that runs what follows with the control's tree at the path of the one on the mount. */
 async function controlFor(t: Assertion, stage: Stage, tree: string): Promise<readonly string[]> {
-  const root = await makeReference(t, stage.folder, 8 * 2 ** 30)
+  const root = await makeReference(t, stage.folder, 16 * 2 ** 30)
   chmodSync(root, 0o755)
   const copy = join(root, 'work')
   mkdirSync(copy)
