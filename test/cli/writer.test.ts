@@ -101,7 +101,7 @@ test('what cannot be a writer is refused when it is added, and what others may w
   for (const [value, pattern] of [
     ['{', /is not JSON/],
     [{ kind: 'oracle' }, /kind must be one of script, /],
-    [{ ...WIKI, extra: 1 }, /unknown property "extra"/],
+    [{ ...WIKI, extra: 1 }, /unknown property "extra"; it may have kind, name, .*components/],
     [{ ...WIKI, backupSchema: ['timestamped'] }, /timestamped needs incremental or differential/],
     [{ ...WIKI, commands: { freeze: ['sync'] } }, /absolute path/],
   ] as const) {

@@ -85,6 +85,7 @@ test('back up and restore into a volume, a file and a device', NEEDS, async (t) 
     check: false,
   })
   t.is(noBase.code, 14, noBase.stderr.trim())
+  t.absent(existsSync(repository), 'no empty repository is left behind')
   const wrong = await umbra(['backup', mountPoint, '--to', repository, '--type', 'log', '--images'], {
     check: false,
   })
@@ -140,6 +141,10 @@ test('back up and restore into a volume, a file and a device', NEEDS, async (t) 
   const busy = await umbra(['restore', repository, '--to', device, '--as', 'device'], { check: false })
   await run('umount', [at('loop')])
   t.is(busy.code, 17, busy.stderr.trim())
+  const missing = await umbra(['backup', mountPoint, '--to', repository, '--require-writer', 'nobody'], {
+    check: false,
+  })
+  t.not(missing.code, 0, missing.stderr.trim())
   const results = await run('cat', [join(repository, 'results.jsonl')])
   t.ok(results.stdout.includes('"operation":"restore"') && results.stdout.includes('"outcome":"failed"'))
 })
@@ -272,7 +277,7 @@ test(
     const error = (await coordinator.openSession('backup').catch((thrown) => thrown)) as UmbraError
     t.is(error.code, 'UNAVAILABLE', 'and so for a call after its end')
     coordinator.close()
-    t.alike(partials(repository), [])
+    t.absent(existsSync(repository), 'nor a repository')
     await until('no shadow copy is left', async () => {
       return (await umbraJson<unknown[]>(['snapshot', 'list', mountPoint])).length === 0
     })

@@ -215,6 +215,9 @@ test('row 76: log backups of PostgreSQL: truncated after success alone, rolled f
   )
   await moreRows(ledger, 150)
   const middleMs = Date.now()
+  const beforeMs = Date.now()
+  const [position = ''] = await server.query('SELECT pg_current_wal_flush_lsn()')
+  const atPosition: Window = { fromMs: beforeMs, toMs: Date.now() + 1 }
   await moreRows(ledger, 150)
   const fromMs = Date.now()
   const second = await lab.backup('log', LOG)
@@ -229,12 +232,13 @@ test('row 76: log backups of PostgreSQL: truncated after success alone, rolled f
   const wishes: [string, Window][] = [
     ['all', { fromMs, toMs }],
     [new Date(middleMs).toISOString(), { fromMs: middleMs, toMs: middleMs + 1 }],
+    [position, atPosition],
   ]
-  for (const [point, window] of wishes) {
-    const to = { [data]: lab.at(`${point}-data`), [archive]: ownFolder(lab.at(`${point}-log`)) }
+  for (const [index, [point, window]] of wishes.entries()) {
+    const to = { [data]: lab.at(`${index}-data`), [archive]: ownFolder(lab.at(`${index}-log`)) }
     const restored = await lab.restore(second.id, 'PostgreSQL', to, ['--roll-forward', point])
     t.is(restored.code, 0, `restored ${restored.stderr}`)
-    const rolled = await PostgresqlServer.start(t, lab.at(`${point}-data`))
+    const rolled = await PostgresqlServer.start(t, lab.at(`${index}-data`))
     const keys = await rolled.query('SELECT key FROM ledger')
     t.alike(ledger.judge(keys, window), [], `rolled forward to ${point}: ${keys.length} rows are exact`)
     await rolled.stop()

@@ -85,7 +85,8 @@ function newFolder(text: string): NewFolder {
 }
 
 function resultText({ backup, operations, components, isDryRun }: ComponentRestoreResult): string {
-  const lines = [`${isDryRun ? 'Would restore' : 'Restored'} ${backup}: ${operations.join(', ')}`]
+  const chain = operations.length > 1 ? ` by ${operations.join(', ')}` : ''
+  const lines = [`${isDryRun ? 'Would restore' : 'Restored'} ${backup}${chain}`]
   for (const component of components) lines.push(`  ${visibleText(componentText(component, isDryRun))}`)
   return lines.join('\n')
 }

@@ -58,10 +58,12 @@ function validatorFor(name: SchemaName): ValidateFunction {
   return validate
 }
 
-function faultText({ instancePath, message, keyword, params }: ErrorObject): string {
+function faultText({ instancePath, message, keyword, params, parentSchema }: ErrorObject): string {
   const where = instancePath === '' ? 'the document' : instancePath.slice(1)
   if (keyword === 'additionalProperties') {
-    return `${where} has an unknown property ${JSON.stringify(params['additionalProperty'])}`
+    const known = Object.keys((parentSchema?.['properties'] as object | undefined) ?? {})
+    const list = known.length === 0 ? '' : `; it may have ${known.join(', ')}`
+    return `${where} has an unknown property ${JSON.stringify(params['additionalProperty'])}${list}`
   }
   if (keyword === 'enum') return `${where} must be one of ${(params['allowedValues'] as string[]).join(', ')}`
   return `${where} ${message ?? keyword}`

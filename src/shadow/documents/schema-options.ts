@@ -9,6 +9,8 @@ export const SCHEMA_OPTIONS = {
   // All faults of a hostile document would cost time without end; the first one of each rule will do.
   allErrors: false,
   ownProperties: true,
+  // A fault says what may be there instead.
+  verbose: true,
   // The schemas are ours: compiling the schema of schemas would cost each process more than all of them.
   meta: false,
   validateSchema: false,

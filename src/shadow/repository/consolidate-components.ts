@@ -98,6 +98,7 @@ class Maker {
     names: ReadonlyMap<string, MergedName>,
   ): Promise<{ fileCount: number; bytes: number }> {
     const firstNames = new Map<MergedFile, string>()
+    let fileCount = 0
     let bytes = 0
     // In this order a folder comes before what is in it.
     const sorted = [...names].sort(([a], [b]) => (a < b ? -1 : 1))
@@ -105,6 +106,7 @@ class Maker {
       const first = merged.file && firstNames.get(merged.file)
       if (merged.file && first === undefined) firstNames.set(merged.file, path)
       const entry = attributesOf(merged, writer.instanceId)
+      if (entry.kind !== 'directory') fileCount++
       if (!merged.file) this.#lines.push(JSON.stringify(entry))
       else if (first) this.#lines.push(JSON.stringify({ ...entry, ...linkTo(first), how: 'mask' }))
       else {
@@ -113,7 +115,7 @@ class Maker {
         this.#lines.push(JSON.stringify(withContent(entry, merged.file, stored)))
       }
     }
-    return { fileCount: names.size, bytes }
+    return { fileCount, bytes }
   }
 
   /** Writes the index and makes everything durable. */

@@ -82,6 +82,7 @@ export interface ComponentRecord {
   readonly changedRanges: boolean
   /** Backup id of this component's base. */
   readonly baseBackupId: string | null
+  /** Everything but folders. */
   readonly fileCount: number
   readonly bytes: number
 }

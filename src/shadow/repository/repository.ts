@@ -4,7 +4,7 @@
 // that holds anything else is refused and never taken for a fresh repository; whoever changes anything
 // holds the lock.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
 import { randomUuid } from '../../base/uuid.ts'
@@ -15,7 +15,7 @@ import { newBackupId, parseBackupId } from './backup-id.ts'
 import { type Manifest, REPOSITORY_FORMAT } from './manifest.ts'
 import { MANIFEST_NAME, readManifest } from './manifest-file.ts'
 import { RepositoryLock } from './repository-lock.ts'
-import { appendResult, type ResultEntry, readResults } from './results-log.ts'
+import { appendResult, RESULTS_NAME, type ResultEntry, readResults } from './results-log.ts'
 import { settleConsolidation } from './settle-consolidation.ts'
 
 const HEAD_NAME = 'repository.json'
@@ -104,7 +104,26 @@ export class Repository {
 
   /** Opens one, or makes one where there is nothing. */
   static async openOrCreate(path: string): Promise<Repository> {
-    return existsSync(join(path, HEAD_NAME)) ? Repository.open(path) : Repository.create(path)
+    return Repository.isThere(path) ? Repository.open(path) : Repository.create(path)
+  }
+
+  static isThere(path: string): boolean {
+    return existsSync(join(path, HEAD_NAME))
+  }
+
+  /** Neither a backup nor the beginning of one. */
+  get isEmpty(): boolean {
+    return this.#names().length === 0
+  }
+
+  /** The lock is held. In this order, whatever is left by an interruption can be made a repository again. */
+  removeEmpty(withFolder: boolean): void {
+    hostCall(`Cannot remove ${this.folder}`, () => {
+      for (const name of [LOCK_NAME, RESULTS_NAME, HEAD_NAME])
+        rmSync(join(this.folder, name), { force: true })
+      rmdirSync(this.backupsFolder)
+      if (withFolder && readdirSync(this.folder).length === 0) rmdirSync(this.folder)
+    })
   }
 
   get backupsFolder(): string {

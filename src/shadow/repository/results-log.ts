@@ -19,16 +19,16 @@ export interface ResultEntry {
   readonly message: string
 }
 
-const NAME = 'results.jsonl'
+export const RESULTS_NAME = 'results.jsonl'
 
 export function appendResult(repository: string, entry: ResultEntry): void {
-  const path = join(repository, NAME)
+  const path = join(repository, RESULTS_NAME)
   hostCall(`Cannot write ${path}`, () => appendFileSync(path, `${JSON.stringify(entry)}\n`, { mode: 0o600 }))
 }
 
 /** Oldest first. */
 export function readResults(repository: string): ResultEntry[] {
-  const path = join(repository, NAME)
+  const path = join(repository, RESULTS_NAME)
   let text: string
   try {
     text = hostCall(`Cannot read ${path}`, () => readFileSync(path, 'utf8'))

@@ -2,8 +2,10 @@
 // that is taken instead of a delta where the user said so.
 //
 // Always true: one command at a time changes a repository; before a new backup is begun, what a dead run
-// half made is gone, and what it had made whole has its name; what is tried again is tried from the start.
+// half made is gone, and what it had made whole has its name; what is tried again is tried from the start; a
+// repository that was made for a backup that fails goes again, unless there is something in it.
 
+import { existsSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { hasCode, UmbraError } from '../../base/errors.ts'
 import { throwIfAborted } from '../../image/pace.ts'
@@ -32,6 +34,8 @@ export async function backup(
   // A volume that is not there leaves no fresh repository behind.
   const paths: string[] = []
   for (const volume of choice.volumes) paths.push((await surroundings.volumes.find(volume)).volumePath)
+  const isNew = !Repository.isThere(to)
+  const isNewFolder = !existsSync(to)
   const repository = await Repository.openOrCreate(to)
   using _lock = repository.lock()
   try {
@@ -48,9 +52,21 @@ export async function backup(
     })
     return result
   } catch (error) {
+    if (isNew && removeUnused(repository, isNewFolder)) throw error
     const message = error instanceof Error ? error.message : String(error)
     repository.record({ atMs: Date.now(), operation: 'backup', backupId: null, outcome: 'failed', message })
     throw error
+  }
+}
+
+/** @returns whether it has gone; what the backup failed of is told, not what this may meet */
+function removeUnused(repository: Repository, withFolder: boolean): boolean {
+  try {
+    if (!repository.isEmpty) return false
+    repository.removeEmpty(withFolder)
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -62,7 +62,7 @@ class Saver {
 
   async save(file: ChosenFile): Promise<void> {
     const attributes = this.#attributes(file)
-    this.fileCount++
+    if (file.node.kind !== 'directory') this.fileCount++
     if (file.node.kind === 'symlink') return this.#line({ ...attributes, ...linkTarget(file) })
     if (file.node.kind !== 'file') return this.#line(attributes)
     const first = this.#firstName(file)

@@ -71,7 +71,8 @@ export async function copyAll(request: CopyRequest): Promise<Copied> {
   const store = new FileStore(request.folder, new Pace(0, { signal: request.signal }))
   const notes: string[] = []
   const lines: string[] = []
-  const places = new FilePlaces(opened.places(), new LiveTree())
+  using live = new LiveTree()
+  const places = new FilePlaces(opened.places(), live)
   const writers: WriterRecord[] = []
   for (const writer of request.writers) {
     const components: ComponentRecord[] = []

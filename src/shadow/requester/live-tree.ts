@@ -1,10 +1,12 @@
 // The files of the live system, for what a writer allows to be read without a shadow copy.
 //
 // Always true: a file that changes while it is read is saved as it was read, and says so by its size; extended
-// attributes are read by getfattr(1), and a component whose attributes cannot be read fails.
+// attributes are read by getfattr(1), and a component whose attributes cannot be read fails. Every name is looked up in a
+// folder that is held open, since other users may own folders above the files: a link of theirs does not lead elsewhere.
 
 import { spawnSync } from 'node:child_process'
 import {
+  type BigIntStats,
   closeSync,
   constants,
   fstatSync,
@@ -16,16 +18,18 @@ import {
 } from 'node:fs'
 import { promisify } from 'node:util'
 import { hasCode, UmbraError } from '../../base/errors.ts'
+import { HeldFolders } from '../../base/held-folders.ts'
 import { hostCall, hostError } from '../../image/host-file.ts'
 import { bytesOf, type FileNode, type FileReader, type FileTree, type NodeKind, textOf } from './file-tree.ts'
 
 const readOnThread = promisify(read)
 
-export class LiveTree implements FileTree {
+export class LiveTree implements FileTree, Disposable {
   readonly name = 'the live system'
+  readonly #held = new HeldFolders(() => true)
 
   find(path: string): FileNode | undefined {
-    const stat = lstat(path)
+    const stat = lstat(this.#held, path)
     if (!stat) return undefined
     const kind: NodeKind = stat.isFile()
       ? 'file'
@@ -55,20 +59,20 @@ export class LiveTree implements FileTree {
 
   list(path: string): string[] {
     return hostCall(`Cannot read ${path}`, () =>
-      readdirSync(bytesOf(path), 'latin1' as BufferEncoding),
+      readdirSync(this.#held.folder(path).handle, 'latin1' as BufferEncoding),
     ).sort()
   }
 
   linkTarget(path: string): Uint8Array {
-    return hostCall(`Cannot read ${path}`, () => readlinkSync(bytesOf(path), 'buffer'))
+    return hostCall(`Cannot read ${path}`, () => readlinkSync(this.#held.at(path), 'buffer'))
   }
 
   /** Read by getfattr(1), as Node.js has no call for it; from a descriptor, so that any name will do. */
   xattrs(path: string): Record<string, string> | undefined {
-    const stat = lstat(path)
+    const stat = lstat(this.#held, path)
     // Other kinds carry none that a backup could restore, and opening them may wait.
     if (!stat?.isFile() && !stat?.isDirectory()) return undefined
-    const fd = hostCall(`Cannot open ${path}`, () => openLive(path))
+    const fd = hostCall(`Cannot open ${path}`, () => openLive(this.#held, path))
     try {
       const ask = ['-d', '-m', '-', '-e', 'base64', '--absolute-names', '/proc/self/fd/3']
       const asked = spawnSync('getfattr', ask, {
@@ -87,7 +91,7 @@ export class LiveTree implements FileTree {
   }
 
   open(path: string): FileReader {
-    const fd = hostCall(`Cannot open ${path}`, () => openLive(path))
+    const fd = hostCall(`Cannot open ${path}`, () => openLive(this.#held, path))
     return {
       dataRuns: () => [{ offsetBytes: 0, lengthBytes: fstatSync(fd).size }],
       read: (offsetBytes, lengthBytes, target, targetOffset) =>
@@ -95,12 +99,16 @@ export class LiveTree implements FileTree {
       close: () => closeSync(fd),
     }
   }
+
+  [Symbol.dispose](): void {
+    this.#held[Symbol.dispose]()
+  }
 }
 
 /** What was a file or folder a moment ago may be a link by now, or a fifo that would keep us waiting. */
-function openLive(path: string): number {
+function openLive(held: HeldFolders, path: string): number {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
-  const fd = openSync(bytesOf(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  const fd = openSync(held.at(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   const stat = fstatSync(fd)
   if (stat.isFile() || stat.isDirectory()) return fd
   closeSync(fd)
@@ -148,15 +156,11 @@ async function readAll(
   return done
 }
 
-function lstat(path: string): ReturnType<typeof lstatBig> | undefined {
+function lstat(held: HeldFolders, path: string): BigIntStats | undefined {
   try {
-    return hostCall(`Cannot look at ${path}`, () => lstatBig(path))
+    return hostCall(`Cannot look at ${path}`, () => lstatSync(held.at(path), { bigint: true }))
   } catch (error) {
     if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined
     throw error
   }
-}
-
-function lstatBig(path: string) {
-  return lstatSync(bytesOf(path), { bigint: true })
 }

@@ -4,10 +4,11 @@
 // database when it begins with SQLite's magic string (SQLite file format, section 1.3), whatever its
 // name; the result is sorted, so that the same tree always gives the same list.
 
-import { closeSync, type Dirent, openSync, readdirSync, readSync } from 'node:fs'
+import { closeSync, constants, type Dirent, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
 
+const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
 const MAGIC = Buffer.from('SQLite format 3\0')
 const HEADER_BYTES = 100
 const ENTRIES_MAX = 1_000_000
@@ -65,8 +66,10 @@ export function findSqliteDatabases(path: string): SqliteDatabase[] {
 export function readSqliteHeader(path: string): SqliteHeader | undefined {
   const header = Buffer.alloc(HEADER_BYTES)
   try {
-    const fd = openSync(path, 'r')
+    // A fifo would keep us waiting, a link lead elsewhere.
+    const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
     try {
+      if (!fstatSync(fd).isFile()) return undefined
       if (readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES) return undefined
     } finally {
       closeSync(fd)

@@ -215,7 +215,7 @@ export class ComponentRun {
 
   #count(items: readonly RestoreItem[]): void {
     for (const { entry, stored } of items) {
-      if (entry.kind === 'deleted') continue
+      if (entry.kind === 'deleted' || entry.kind === 'directory') continue
       this.#fileCount++
       if (stored !== undefined) this.#bytes += entry.stored?.sizeBytes ?? 0
     }
