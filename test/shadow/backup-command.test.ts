@@ -161,6 +161,8 @@ test('killed at any moment: nothing half made is seen, no shadow copy stays', NE
     await run('sh', ['-c', `echo ${round} > ${mountPoint}/r${round}`])
     const signal = random.pick(['SIGKILL', 'SIGINT'] as const)
     const type = random.pick(['full', 'incremental'])
+    // Of a killed run before; the next one clears it away, if it comes so far.
+    const before = partials(repository)
     const child = spawn(process.execPath, [UMBRA, 'backup', mountPoint, '--to', repository, '--type', type], {
       stdio: 'ignore',
     })
@@ -169,7 +171,8 @@ test('killed at any moment: nothing half made is seen, no shadow copy stays', NE
     child.kill(signal)
     const code = await ended
     if (signal === 'SIGINT' && code !== 0 && code !== null) t.is(code, 130, `round ${round}: interrupted`)
-    if (signal === 'SIGINT') t.is(partials(repository).length, 0, `round ${round}: nothing is left`)
+    const left = partials(repository).filter((name) => !before.includes(name))
+    if (signal === 'SIGINT') t.alike(left, [], `round ${round}: nothing is left`)
     for (const id of ids()) {
       const image = readdirSync(join(repository, 'backups', id, 'images')).find((name) =>
         name.endsWith('.qcow2'),

@@ -6,6 +6,7 @@
 import {
   closeSync,
   copyFileSync,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -84,6 +85,8 @@ function prepareOddities(dir: string): void {
     for (let i = 0; i < 5; i++) writeFileSync(join(dir, name, 'deep', `f${i}`), `${name} ${i}`.repeat(2000))
   }
   writeFileSync(join(dir, 'becomes-directory'), 'a file')
+  // In a directory that moves, while its other name stays.
+  linkSync(join(dir, 'moved', 'deep', 'f0'), join(dir, 'linked'))
 }
 
 function changeOddities(dir: string): void {

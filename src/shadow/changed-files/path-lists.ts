@@ -4,12 +4,14 @@
 // Always true: the lists need no recursion: whatever a moved directory holds is listed by itself. A
 // path to be copied exists at the newer point; one to go does not, or is a directory there where it was
 // none, or the other way round. What has to go comes deepest first, what is to be copied parents first.
+// Of a file that is to be copied every name is listed, so that its names are links again in the copy.
 
 import { UmbraError } from '../../base/errors.ts'
 import type { Inode } from '../../ext4/inode.ts'
 import { DirectoryPaths } from './directory-paths.ts'
 import type { FileChange } from './file-change.ts'
 import type { FileComparison } from './file-comparison.ts'
+import { searchNames } from './name-search.ts'
 import type { PointView } from './point-view.ts'
 
 export interface CopyListOptions {
@@ -24,14 +26,26 @@ export interface CopyListOptions {
 export function pathsToCopy(comparison: FileComparison, options: CopyListOptions = {}): string[] {
   const paths = new Set<string>()
   const hasDirectories = options.skipDirectories !== true
+  const linkCounts = new Map<number, number>()
   for (const change of comparison.changes()) {
     if (change.kind === 'deleted') continue
     if (hasDirectories || holdsNothingOld(change)) for (const path of change.paths) paths.add(path)
     if (!isMovedDirectory(change)) continue
     const directory = comparison.after.inode(change.ino) as Inode
-    visitTree(comparison.after, directory, change.paths[0] as string, (path) => paths.add(path))
+    visitTree(comparison.after, directory, change.paths[0] as string, (path, inode) => {
+      paths.add(path)
+      if (!inode.isDirectory && inode.linkCount > 1) linkCounts.set(inode.ino, inode.linkCount)
+    })
   }
+  for (const path of pathsOf(comparison.after, linkCounts)) paths.add(path)
   return [...paths].sort()
+}
+
+/** Every name of these inodes, some of which have names outside of what moved. */
+function pathsOf(view: PointView, linkCounts: ReadonlyMap<number, number>): string[] {
+  const directories = new DirectoryPaths(view)
+  const { names } = searchNames(view, linkCounts, directories)
+  return [...names.values()].flat().map((entry) => directories.pathOf(entry))
 }
 
 /** Paths of the older point that a copy of the newer one must not have, as byte strings. */
