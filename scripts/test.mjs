@@ -35,9 +35,9 @@ const LEFT_TIMEOUT_MS = 10_000
 /** For the last of the output of a file that has ended; who inherited its pipe may keep it open. */
 const OUTPUT_TIMEOUT_MS = 5000
 
-/** One more than there are processors, as many a test waits for something; not so many that loop devices run short. */
+/** More than there are processors, as a test waits for a third of its time; not so many that loop devices run short. */
 function defaultJobs() {
-  return Math.min(4, availableParallelism() + 1)
+  return Math.min(4, availableParallelism() + 2)
 }
 
 function parseArguments(args) {

@@ -1,19 +1,19 @@
 // The suite's runner, proved on planted files: what it counts, what it calls a failure, how it ends.
 // deadline 240
 
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { parseTap } from '../../scripts/tap.mjs'
+import { run } from '../support/run.ts'
 
 interface Outcome {
-  readonly status: number | null
+  readonly status: number
   readonly output: string
   readonly last: string
 }
 
-function runPlanted(files: Record<string, string>, options: readonly string[] = []): Outcome {
+async function runPlanted(files: Record<string, string>, options: readonly string[] = []): Promise<Outcome> {
   // Inside the project, where the tests' packages are found, but out of the suite's own folder.
   mkdirSync('dist', { recursive: true })
   const folder = mkdtempSync(join('dist', 'planted-'))
@@ -22,9 +22,9 @@ function runPlanted(files: Record<string, string>, options: readonly string[] = 
       writeFileSync(join(folder, name), text)
     }
     const args = ['scripts/test.mjs', '--no-setup', '--folder', folder, ...options]
-    const result = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 120_000 })
-    const output = result.stdout + result.stderr
-    return { status: result.status, output, last: output.trimEnd().split('\n').at(-1) ?? '' }
+    const { code, stdout, stderr } = await run(process.execPath, args, { timeoutMs: 120_000, check: false })
+    const output = stdout + stderr
+    return { status: code, output, last: output.trimEnd().split('\n').at(-1) ?? '' }
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -34,8 +34,8 @@ function runPlanted(files: Record<string, string>, options: readonly string[] = 
 const LIMIT = { timeout: 170_000 }
 const HEAD = "import test from 'brittle'\n"
 
-test('the runner counts tests over files and succeeds', LIMIT, (t) => {
-  const { status, last, output } = runPlanted({
+test('the runner counts tests over files and succeeds', LIMIT, async (t) => {
+  const { status, last, output } = await runPlanted({
     'a.test.ts': `${HEAD}test('one', (t) => t.pass())\ntest('two', (t) => t.pass())\n`,
     'b.test.ts': `${HEAD}test.skip('three', () => {})\ntest('four', (t) => { t.comment('SKIP no moon') })\n`,
   })
@@ -48,7 +48,7 @@ test('the runner counts tests over files and succeeds', LIMIT, (t) => {
 test(
   'the runner fails on a failing test, a dying file, a file without tests and a hanging one',
   LIMIT,
-  (t) => {
+  async (t) => {
     const planted = {
       'a failing test': `${HEAD}test('one', (t) => t.is(1, 2, 'planted'))\n`,
       'a file that dies': `${HEAD}test('one', (t) => t.pass())\nsetImmediate(() => process.exit(3))\n`,
@@ -56,16 +56,18 @@ test(
       'a file without tests': 'export {}\n',
       'a file that hangs': `// deadline 1\n${HEAD}test('one', async (t) => { setInterval(() => {}, 9); await new Promise(() => {}) })\n`,
     }
-    for (const [name, text] of Object.entries(planted)) {
-      const { status, last } = runPlanted({ 'a.test.ts': text })
+    const runs = Object.entries(planted).map(
+      async ([name, text]) => [name, await runPlanted({ 'a.test.ts': text })] as const,
+    )
+    for (const [name, { status, last }] of await Promise.all(runs)) {
       t.is(status, 1, name)
       t.ok(/^\d+ passed, 1 failed, 0 skipped$/.test(last), `${name}: ${last}`)
     }
   },
 )
 
-test('the runner fails on a process left running, and ends it', LIMIT, (t) => {
-  const { status, last, output } = runPlanted({
+test('the runner fails on a process left running, and ends it', LIMIT, async (t) => {
+  const { status, last, output } = await runPlanted({
     'a.test.ts': `import { spawn } from 'node:child_process'\n${HEAD}test('one', (t) => {
   const child = spawn('sleep', ['1000'], { detached: true, stdio: 'ignore' })
   t.comment('planted ' + child.pid)
@@ -80,15 +82,17 @@ test('the runner fails on a process left running, and ends it', LIMIT, (t) => {
   t.ok(pid && !existsSync(`/proc/${pid}/exe`), 'it is gone')
 })
 
-test('the runner shares out the time, and hears what failed before a file was cut off', LIMIT, (t) => {
+test('the runner shares out the time, and hears what failed before a file was cut off', LIMIT, async (t) => {
   const hanging = 'setInterval(() => {}, 9); await new Promise(() => {}) })\n'
   const sound = `${HEAD}test('one', async (t) => { t.pass(); ${hanging}`
   const failing = `${HEAD}test('one', async (t) => { t.is(1, 2, 'planted'); ${hanging}`
   const options = ['--minutes', '0.3', '--jobs', '1']
   const short = `${HEAD}test('short', (t) => t.pass())\n`
-  const good = runPlanted({ 'a.test.ts': sound, 'b.test.ts': short }, options)
-  const bad = runPlanted({ 'a.test.ts': failing, 'b.test.ts': short }, options)
+  const [good, bad] = await Promise.all(
+    [sound, failing].map((first) => runPlanted({ 'a.test.ts': first, 'b.test.ts': short }, options)),
+  )
 
+  if (!good || !bad) throw new Error('two runs')
   t.is(good.last, '1 passed, 0 failed, 0 skipped', 'the file after the one that was cut off had its time')
   t.ok(good.output.includes('cut off by the time limit'))
   t.is(good.status, 0)
@@ -96,8 +100,8 @@ test('the runner shares out the time, and hears what failed before a file was cu
   t.is(bad.status, 1)
 })
 
-test('the runner fails when nothing matches', LIMIT, (t) => {
-  const { status, last } = runPlanted({})
+test('the runner fails when nothing matches', LIMIT, async (t) => {
+  const { status, last } = await runPlanted({})
 
   t.is(status, 1)
   t.is(last, '0 passed, 0 failed, 0 skipped')

@@ -1,7 +1,6 @@
 // The Redis writer beside real servers that are written to all the time: what is restored is exactly
 // what was in the shadow copy, a server loads it, and it holds what was acknowledged and nothing later.
 
-// serial
 // deadline 300
 
 import { randomBytes } from 'node:crypto'

@@ -1,7 +1,6 @@
 // The SQLite writer beside databases that several programs write: what is restored is exactly what was in
 // the shadow copy, SQLite finds it whole, and it holds what was committed and nothing later.
 
-// serial
 // deadline 300
 
 import { randomBytes } from 'node:crypto'
