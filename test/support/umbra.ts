@@ -51,10 +51,8 @@ export async function mountVolume(
     await unmount().catch(() => undefined)
     if (isMountPoint(folder)) await run('umount', ['-l', folder], { check: false, timeoutMs: 10_000 })
   })
-  await umbra(['mount', volume, folder, ...args])
-  const status = await umbraJson<{ daemon: { pid: number } | null }>(['status', volume])
-  if (status.daemon === null) throw new Error(`${volume} is mounted but has no daemon`)
-  return { volume, folder, pid: status.daemon.pid, unmount }
+  const { daemon } = await umbraJson<{ daemon: { pid: number } }>(['mount', volume, folder, ...args])
+  return { volume, folder, pid: daemon.pid, unmount }
 }
 
 /** Looks only in the kernel's table: never touches the mount itself, which may be dead. */
