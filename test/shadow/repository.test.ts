@@ -74,6 +74,24 @@ test('one command at a time changes a repository', async (t) => {
   t.is(repository.results().length, 1)
 })
 
+test('whoever opened a repository that another then removed does nothing in its place', async (t) => {
+  const folder = tempFolder(t)
+  const made = join(folder, 'new')
+  const mine = await Repository.create(made)
+  const theirs = Repository.open(made)
+  {
+    using _lock = mine.lock()
+    t.is(await codeOf(() => theirs.lock()), 'BUSY', 'while it is still there')
+    mine.removeEmpty()
+    t.alike(readdirSync(folder), [], 'all of it is gone')
+    t.not(await codeOf(() => theirs.lock()), undefined)
+    t.alike(readdirSync(folder), [], 'and nothing was made')
+  }
+  const again = await Repository.openOrCreate(made)
+  t.is(await codeOf(() => theirs.lock()), 'BUSY', 'nor in one that was made anew')
+  again.lock()[Symbol.dispose]()
+})
+
 test(
   'what a dead run half made is never seen and goes; what it made whole gets its name',
   NEEDS,

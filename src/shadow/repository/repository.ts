@@ -4,8 +4,8 @@
 // that holds anything else is refused and never taken for a fresh repository; whoever changes anything
 // holds the lock.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
 import { UmbraError } from '../../base/errors.ts'
 import { randomUuid } from '../../base/uuid.ts'
 import { hostCall } from '../../image/host-file.ts'
@@ -15,7 +15,7 @@ import { newBackupId, parseBackupId } from './backup-id.ts'
 import { type Manifest, REPOSITORY_FORMAT } from './manifest.ts'
 import { MANIFEST_NAME, readManifest } from './manifest-file.ts'
 import { RepositoryLock } from './repository-lock.ts'
-import { appendResult, RESULTS_NAME, type ResultEntry, readResults } from './results-log.ts'
+import { appendResult, type ResultEntry, readResults } from './results-log.ts'
 import { settleConsolidation } from './settle-consolidation.ts'
 
 const HEAD_NAME = 'repository.json'
@@ -116,13 +116,12 @@ export class Repository {
     return this.#names().length === 0
   }
 
-  /** The lock is held. In this order, whatever is left by an interruption can be made a repository again. */
-  removeEmpty(withFolder: boolean): void {
+  /** The lock is held. At once, so that whoever comes meanwhile meets all of it or nothing: see lock(). */
+  removeEmpty(): void {
+    const gone = join(dirname(this.folder), `.${basename(this.folder)}.${this.shortId}.partial`)
     hostCall(`Cannot remove ${this.folder}`, () => {
-      for (const name of [LOCK_NAME, RESULTS_NAME, HEAD_NAME])
-        rmSync(join(this.folder, name), { force: true })
-      rmdirSync(this.backupsFolder)
-      if (withFolder && readdirSync(this.folder).length === 0) rmdirSync(this.folder)
+      renameSync(this.folder, gone)
+      rmSync(gone, { recursive: true })
     })
   }
 
@@ -137,11 +136,14 @@ export class Repository {
 
   /**
    * For everything that changes the repository; clears what an interrupted prune or consolidate left.
-   * @throws UmbraError BUSY, UNAVAILABLE
+   * @throws UmbraError BUSY, UNAVAILABLE, NOT_FOUND when it was removed since it was opened
    */
   lock(): RepositoryLock {
     const lock = new RepositoryLock(join(this.folder, LOCK_NAME), this.folder)
     try {
+      // Another command's failing first backup may have taken it away, and a third made one anew.
+      if (Repository.open(this.folder).id !== this.id)
+        throw new UmbraError('BUSY', `Another command has made the repository ${this.folder} anew`)
       this.#clearLeftovers()
       return lock
     } catch (error) {

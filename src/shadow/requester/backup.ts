@@ -3,7 +3,7 @@
 //
 // Always true: one command at a time changes a repository; before a new backup is begun, what a dead run
 // half made is gone, and what it had made whole has its name; what is tried again is tried from the start; a
-// repository that was made for a backup that fails goes again, unless there is something in it.
+// folder that was made for a first backup that fails goes again, unless there is something in it.
 
 import { existsSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -34,7 +34,6 @@ export async function backup(
   // A volume that is not there leaves no fresh repository behind.
   const paths: string[] = []
   for (const volume of choice.volumes) paths.push((await surroundings.volumes.find(volume)).volumePath)
-  const isNew = !Repository.isThere(to)
   const isNewFolder = !existsSync(to)
   const repository = await Repository.openOrCreate(to)
   using _lock = repository.lock()
@@ -52,7 +51,7 @@ export async function backup(
     })
     return result
   } catch (error) {
-    if (isNew && removeUnused(repository, isNewFolder)) throw error
+    if (isNewFolder && removeUnused(repository)) throw error
     const message = error instanceof Error ? error.message : String(error)
     repository.record({ atMs: Date.now(), operation: 'backup', backupId: null, outcome: 'failed', message })
     throw error
@@ -60,10 +59,10 @@ export async function backup(
 }
 
 /** @returns whether it has gone; what the backup failed of is told, not what this may meet */
-function removeUnused(repository: Repository, withFolder: boolean): boolean {
+function removeUnused(repository: Repository): boolean {
   try {
     if (!repository.isEmpty) return false
-    repository.removeEmpty(withFolder)
+    repository.removeEmpty()
     return true
   } catch {
     return false
