@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Assertion } from 'brittle'
 import { e2fsck } from '../support/e2fsck.ts'
+import { withOwnMounts } from '../support/own-mounts.ts'
 import { findProgram, requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
 import { tempFolder } from '../support/temp.ts'
@@ -35,7 +36,7 @@ function withOpenDevice(t: Assertion): string[] {
   spawnSync('mknod', [device, 'c', '10', '229'])
   chmodSync(device, 0o666)
   chmodSync(join(device, '..'), 0o755)
-  return ['unshare', '-m', 'sh', '-c', 'mount --bind "$1" /dev/fuse && shift && exec "$@"', 'sh', device]
+  return [...withOwnMounts(), 'sh', '-c', 'mount --bind "$1" /dev/fuse && shift && exec "$@"', 'sh', device]
 }
 
 async function live(t: Assertion, prefix: readonly string[], uid: number): Promise<string> {
@@ -101,7 +102,7 @@ test(
   async (t) => {
     const reason = whyNot(NAMESPACE)
     if (reason) return t.comment(reason)
-    const folder = await live(t, NAMESPACE, 0)
+    const folder = await live(t, [...withOwnMounts(), ...NAMESPACE], 0)
     await judge(t, folder)
     t.ok(diagnosisOf(folder).canMount)
   },

@@ -9,6 +9,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Assertion } from 'brittle'
 import { isLong, makeReference } from '../mount/lab.ts'
+import { withOwnMounts } from '../support/own-mounts.ts'
 import { type RunResult, run } from '../support/run.ts'
 import { umbra } from '../support/umbra.ts'
 import { makeStage, type Stage } from './stage.ts'
@@ -74,7 +75,7 @@ async function controlFor(t: Assertion, stage: Stage, tree: string): Promise<rea
   mkdirSync(copy)
   await run('cp', ['-a', `${tree}/.`, copy], { timeoutMs: HOUR_MS })
   const bind = 'mount --make-rprivate / && mount --bind "$1" "$2" && cd "$3" && shift 3 && exec "$@"'
-  return ['unshare', '--mount', 'sh', '-e', '-c', bind, 'sh', root, stage.dir, tree]
+  return [...withOwnMounts([root, stage.dir]), 'sh', '-e', '-c', bind, 'sh', root, stage.dir, tree]
 }
 
 /** Every file of checks as each user, who owns the tree meanwhile. */

@@ -8,6 +8,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Assertion } from 'brittle'
+import { withOwnMounts } from './own-mounts.ts'
 import { type RunOptions, type RunResult, run, until } from './run.ts'
 import { tempFolder } from './temp.ts'
 import { UMBRA } from './umbra.ts'
@@ -43,7 +44,8 @@ export class UserNamespace {
     chmodSync(folder, 0o755)
     writeFileSync(conf, options.fuseConf ?? '')
     const script = 'mount --bind "$1" /dev/fuse && mount --bind "$2" /etc/fuse.conf && echo ready && exec cat'
-    const child = spawn('unshare', ['-m', 'sh', '-c', script, 'sh', device, conf], {
+    const [unshare = '', ...alone] = withOwnMounts()
+    const child = spawn(unshare, [...alone, 'sh', '-c', script, 'sh', device, conf], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     let said = ''
