@@ -68,7 +68,7 @@ async function unmountByDaemon(
       if (!hasCode(error, 'UNAVAILABLE') || (await isMounted(status.mountPoint))) throw error
     })
     if (options.lazy) return { volume: status.volume, mountPoint: status.mountPoint ?? '', wasDead: false }
-    await withDeadline(client.whenClosed, 'the daemon to let go of the volume')
+    await withDeadline(client.whenClosed)
     if (status.daemon) await waitForEnd(status.daemon.pid)
     return { volume: status.volume, mountPoint: status.mountPoint ?? '', wasDead: false }
   } catch (error) {
@@ -95,11 +95,18 @@ async function waitForEnd(pid: number): Promise<void> {
   throw new UmbraError('TIMED_OUT', `The daemon (process ${pid}) has unmounted but does not end`)
 }
 
-async function withDeadline(work: Promise<void>, what: string): Promise<void> {
+/**
+ * A mount namespace that was made meanwhile (a container's, a service's) has a copy of the mount, which its
+ * daemon serves until the namespace ends, as the kernel's file systems live on there.
+ */
+async function withDeadline(work: Promise<void>): Promise<void> {
   const end = new AbortController()
   const late = sleep(END_TIMEOUT_MS, undefined, { signal: end.signal }).then(
     () => {
-      throw new UmbraError('TIMED_OUT', `Waited too long for ${what}`)
+      throw new UmbraError(
+        'TIMED_OUT',
+        'Unmounted here, but its daemon still serves it: another mount namespace (of a container or a service that was started meanwhile) has a copy of the mount',
+      )
     },
     () => undefined,
   )

@@ -6,6 +6,7 @@
 
 import { open } from 'node:fs/promises'
 import { constants } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { requireAddon } from '../../base/addon.ts'
 import { systemError, UmbraError } from '../../base/errors.ts'
 import { runFusermount } from './mount.ts'
@@ -14,6 +15,9 @@ import { canonicalMountPoint, MOUNT_TYPE, type MountEntry, mountAt, readMountTab
 const MNT_FORCE = 1
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
+/** Who only looks at the mount in passing, as df(1) does, is gone a moment later. */
+const BUSY_TRIES = 10
+const BUSY_PAUSE_MS = 25
 
 /**
  * Unmounts one of our mounts, dirty pages first; its server then sees the end of the device.
@@ -82,7 +86,11 @@ function umountLater(mountPoint: string, flags: number): Promise<number> {
 async function detach(mountPoint: string, lazy: boolean): Promise<void> {
   if (process.geteuid?.() === 0) {
     const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)
-    const result = await umountLater(mountPoint, flags)
+    let result = await umountLater(mountPoint, flags)
+    for (let tries = 1; -result === constants.errno.EBUSY && tries < BUSY_TRIES; tries++) {
+      await sleep(BUSY_PAUSE_MS)
+      result = await umountLater(mountPoint, flags)
+    }
     if (result === 0) return
     if (-result !== constants.errno.EPERM) throw umountRefused(-result, mountPoint)
   }
