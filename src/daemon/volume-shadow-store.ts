@@ -122,7 +122,9 @@ async function rollBackWhenFree(volume: string, snapshotId: string, mayWait: boo
     try {
       return await rollBack(volume, snapshotId)
     } catch (error) {
-      if (!mayWait || !hasCode(error, 'BUSY') || Date.now() > deadlineMs) throw error
+      // One that is about to end may still be asked, and end before it answers.
+      const isEnding = hasCode(error, 'BUSY') || hasCode(error, 'UNAVAILABLE')
+      if (!mayWait || !isEnding || Date.now() > deadlineMs) throw error
       await sleep(RELEASE_POLL_MS)
     }
   }
