@@ -10,6 +10,7 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { isLong, makeReference } from '../mount/lab.ts'
+import { withOwnMounts } from '../support/own-mounts.ts'
 import { requires } from '../support/requires.ts'
 import { run } from '../support/run.ts'
 import { makeStage, type Stage } from './stage.ts'
@@ -37,14 +38,21 @@ async function stressors(): Promise<string[]> {
   return isLong ? names : names.filter((name) => !LEFT_OUT.test(name))
 }
 
-/** The exit code, and what it complained of or left out; not how much it did. */
-async function stress(folder: string, names: readonly string[]): Promise<string> {
+/**
+ * The exit code, and what it complained of or left out; not how much it did. Its fanotify takes hold of files of
+ * every mount that it sees, which must not be those of other tests.
+ * @param mount the folder's
+ */
+async function stress(mount: string, folder: string, names: readonly string[]): Promise<string> {
   // The next syncfs(2) is told once of a program that was killed while its times were sent (docs/DRIVERS.md):
   // stress-ng kills some, and its next run takes that for a failure of its own.
   await run('sync', ['-f', folder], { check: false })
+  const [unshare = '', ...alone] = withOwnMounts([mount])
   const { code, stdout, stderr } = await run(
-    'stress-ng',
+    unshare,
     [
+      ...alone,
+      'stress-ng',
       ...['--temp-path', folder, '--timeout', `${STRESS_SEC}s`, '--verify', '--hdd-bytes', '64M'],
       ...names.flatMap((name) => [`--${name}`, isLong ? '3' : '1']),
     ],
@@ -67,20 +75,21 @@ test('stress-ng: every file-system stressor', {
   const suspects = new Map<string, string>()
   for (let at = 0; at < names.length; at += AT_ONCE) {
     const together = names.slice(at, at + AT_ONCE)
-    const said = await stress(folder, together)
+    const said = await stress(stage.dir, folder, together)
     if (said === 'exit code 0') t.pass(together.join(' '))
     // One that ends alike on ext4 must not hide the others: each by itself.
-    else for (const name of together) suspects.set(name, await stress(folder, [name]))
+    else for (const name of together) suspects.set(name, await stress(stage.dir, folder, [name]))
   }
   if (suspects.size > 0) {
-    const control = join(await makeReference(t, stage.folder, 4 * 2 ** 30), 'stress')
+    const reference = await makeReference(t, stage.folder, 4 * 2 ** 30)
+    const control = join(reference, 'stress')
     mkdirSync(control)
     for (const [name, said] of suspects) {
       if (said === 'exit code 0') {
         t.pass(`${name}, by itself`)
         continue
       }
-      const there = await stress(control, [name])
+      const there = await stress(reference, control, [name])
       const code = (text: string) => text.split('\n')[0]
       t.is(code(said), code(there), `${name}: as on ext4`)
       t.ok(!said.includes('fail:') || there.includes('fail:'), `${name}: no failure that ext4 has not`)
