@@ -4,11 +4,13 @@
 // are few loop devices (8 in many a kernel) and test files run side by side: one waits for a free one.
 
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmdirSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Assertion } from 'brittle'
-import { run } from './run.ts'
+import { run, until } from './run.ts'
+
+const RELEASE_TIMEOUT_MS = 60_000
 
 export interface LoopMount {
   readonly folder: string
@@ -28,6 +30,7 @@ export async function mountLoop(
 ): Promise<LoopMount> {
   const attach = ['-f', '--show', ...(/(^|,)ro(,|$)/.test(options) ? ['-r'] : []), image]
   const device = await attachLoop(attach)
+  const attached = backingFile(device)
   const folder = mkdtempSync(join(tmpdir(), 'umbra-loop-'))
   let mounted = false
   let gone = false
@@ -37,6 +40,12 @@ export async function mountLoop(
     process.off('exit', atExit)
     if (mounted) await run('umount', [folder]).catch(() => run('umount', ['-l', folder], { check: false }))
     await run('losetup', ['-d', device], { check: false })
+    // While another test's mount namespace has a copy of the mount, the kernel has not written its last.
+    await until(
+      `the end of ${device}`,
+      () => attached === null || backingFile(device) !== attached,
+      RELEASE_TIMEOUT_MS,
+    )
     rmdirSync(folder)
   }
   const atExit = (): void => {
@@ -68,5 +77,14 @@ export async function attachLoop(args: readonly string[]): Promise<string> {
     const isTaken = /unused loop device|busy|temporarily unavailable/i.test(stderr)
     if (!isTaken || Date.now() > deadlineMs) throw new Error(`losetup ${args.join(' ')}: ${stderr}`)
     await new Promise((resolve) => setTimeout(resolve, 250))
+  }
+}
+
+/** What a loop device shows; null: nothing. */
+function backingFile(device: string): string | null {
+  try {
+    return readFileSync(`/sys/block/${device.slice('/dev/'.length)}/loop/backing_file`, 'utf8')
+  } catch {
+    return null
   }
 }
